@@ -1,0 +1,452 @@
+//! What is said to the ledger and what it answers. The state machine itself lives in
+//! `node/consensus`; these are its words. They hold no clock, no float and no hash map: applying
+//! the same commands gives the same bytes on every node.
+
+use crate::chain::Entry;
+use crate::crypto::{Digest, NodeId, Signature};
+use crate::execution::OutcomeStatus;
+use crate::id::{ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a lease is on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// One host as a whole.
+    Host(HostName),
+    /// One service on one host.
+    Service(HostName, ServiceName),
+    /// A name of the operators' own, cluster-wide.
+    Custom(String),
+}
+
+impl Scope {
+    /// Whether holding one must keep others from the other: a host excludes its services.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Host(a), Self::Host(b) | Self::Service(b, _))
+            | (Self::Service(b, _), Self::Host(a)) => a == b,
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(h) => write!(f, "host:{h}"),
+            Self::Service(h, s) => write!(f, "service:{h}:{s}"),
+            Self::Custom(c) => write!(f, "custom:{c}"),
+        }
+    }
+}
+
+/// What an entry of the chain tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A node was enrolled.
+    Enrolment,
+    /// A lease was granted: what is about to be done, before it is done.
+    Intent,
+    /// How it ended.
+    Record,
+    /// A human was asked, or answered, or did not.
+    Approval,
+    /// The cluster was frozen or thawed.
+    Freeze,
+}
+
+impl EntryKind {
+    /// Its number in an entry's bytes.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Enrolment => 0,
+            Self::Intent => 1,
+            Self::Record => 2,
+            Self::Approval => 3,
+            Self::Freeze => 4,
+        }
+    }
+
+    /// The kind with this number.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => Self::Enrolment,
+            1 => Self::Intent,
+            2 => Self::Record,
+            3 => Self::Approval,
+            4 => Self::Freeze,
+            _ => return None,
+        })
+    }
+
+    /// As text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enrolment => "enrolment",
+            Self::Intent => "intent",
+            Self::Record => "record",
+            Self::Approval => "approval",
+            Self::Freeze => "freeze",
+        }
+    }
+}
+
+/// Canonical JSON with its node's signature: what becomes an entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// What it tells.
+    pub kind: EntryKind,
+    /// Canonical JSON (RFC 8785), at most [`MAX_BODY_BYTES`].
+    pub body: Vec<u8>,
+    /// Who says it.
+    pub signer: NodeId,
+    /// Over [`crate::chain::signing_bytes`] of kind and body.
+    pub signature: Signature,
+}
+
+/// The largest body of an entry, in bytes.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// How a grant is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// The work was done.
+    Done,
+    /// It was undone.
+    RolledBack,
+    /// Nothing was touched.
+    Released,
+    /// Nobody finished it.
+    Abandoned,
+}
+
+/// What a node may ask of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Puts a node on the roster.
+    Enrol {
+        /// Its key.
+        node: NodeId,
+        /// Its host.
+        host: HostName,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Asks for the exclusive right to act.
+    Acquire(Acquire),
+    /// Runs a lease for another full ttl, counted from the leader's applying it.
+    Renew {
+        /// Which.
+        fence: Fence,
+        /// Who holds it.
+        holder: NodeId,
+        /// For how long, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// The leader's own clock has run the full ttl since it applied the grant (or its last
+    /// renewal, `generation` of them): the lease ends, its grant stays open until it is closed.
+    Expire {
+        /// Which.
+        fence: Fence,
+        /// How many renewals the leader had seen; a later renewal makes this stale.
+        generation: u64,
+    },
+    /// Closes a grant, exactly once, with its record.
+    Close {
+        /// Which grant.
+        fence: Fence,
+        /// Who held it.
+        holder: NodeId,
+        /// How.
+        disposition: Disposition,
+        /// How the run ended, for the playbook's statistics.
+        outcome: OutcomeStatus,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Writes a record that needed no lease: escalated, denied, expired, resolved by itself.
+    Append {
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Puts a plan before a human.
+    AskApproval(Approval),
+    /// A human's answer.
+    Answer {
+        /// To which question.
+        approval: ApprovalId,
+        /// The digest of the plan that was shown.
+        plan_digest: Digest,
+        /// Yes or no.
+        approve: bool,
+        /// Who.
+        by: String,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// An approval that no longer waits: the leader's clock ran out, or the plan changed.
+    CloseApproval {
+        /// Which.
+        approval: ApprovalId,
+        /// Why.
+        state: ApprovalState,
+        /// For the chain; the leader signs it.
+        entry: Signed,
+    },
+    /// Stops or allows all execution.
+    Freeze {
+        /// Stop or allow.
+        frozen: bool,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+        /// For the chain.
+        entry: Signed,
+    },
+}
+
+/// Asks for the exclusive right to act on a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquire {
+    /// On what.
+    pub scope: Scope,
+    /// Who asks.
+    pub holder: NodeId,
+    /// For how long, in milliseconds.
+    pub ttl_ms: u64,
+    /// For which run. Asking twice for one run gives the one grant.
+    pub execution: ExecutionId,
+    /// What for.
+    pub plan_digest: Digest,
+    /// Which playbook.
+    pub playbook: PlaybookName,
+    /// For which service.
+    pub service: Option<ServiceName>,
+    /// The approval it rests on; it is used up by the grant.
+    pub approval: Option<ApprovalId>,
+    /// The intent, for the chain: there before any command runs.
+    pub entry: Signed,
+}
+
+/// Where an approval stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Nobody has answered yet.
+    Waiting,
+    /// A human agreed.
+    Approved,
+    /// A human refused.
+    Denied,
+    /// Nobody answered in time.
+    Expired,
+    /// The plan it was for is no longer what would be run, or the incident resolved by itself.
+    Superseded,
+    /// It was used by a grant.
+    Used,
+}
+
+/// A question put to a human.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Its id.
+    pub id: ApprovalId,
+    /// For which incident.
+    pub incident: IncidentId,
+    /// On which host.
+    pub host: HostName,
+    /// The node that will run it.
+    pub node: NodeId,
+    /// Which playbook.
+    pub playbook: PlaybookName,
+    /// Its version.
+    pub version: String,
+    /// What exactly is agreed to.
+    pub plan_digest: Digest,
+    /// The plan as canonical JSON, to be shown.
+    pub plan: Vec<u8>,
+    /// Why Hale proposes it and why it asks.
+    pub rationale: String,
+    /// Confidence in parts per million (no floats in the ledger).
+    pub confidence_ppm: u32,
+    /// How long it waits, in milliseconds, by the leader's clock.
+    pub ttl_ms: u64,
+    /// When it was asked, by the asking node's clock, in milliseconds since the epoch: shown only.
+    pub asked_at_ms: i64,
+    /// Where it stands.
+    pub state: ApprovalState,
+    /// Who answered.
+    pub answered_by: Option<String>,
+    /// For the chain.
+    pub entry: Signed,
+}
+
+/// A lease as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its number.
+    pub fence: Fence,
+    /// On what.
+    pub scope: Scope,
+    /// Who holds it.
+    pub holder: NodeId,
+    /// For how long, in milliseconds, from the grant or the last renewal.
+    pub ttl_ms: u64,
+    /// How often it was renewed.
+    pub generation: u64,
+    /// For which run.
+    pub execution: ExecutionId,
+    /// What for.
+    pub plan_digest: Digest,
+    /// Which playbook.
+    pub playbook: PlaybookName,
+    /// For which service.
+    pub service: Option<ServiceName>,
+    /// Whether it still excludes others. False once expired: the grant waits to be closed.
+    pub live: bool,
+}
+
+/// What the ledger answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The lease is yours.
+    Granted {
+        /// Its number.
+        fence: Fence,
+        /// For how long, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// It ran for another ttl.
+    Renewed {
+        /// How often now.
+        generation: u64,
+    },
+    /// It was done; where something was written, the entry.
+    Done {
+        /// The entry written.
+        entry: Option<EntryRef>,
+    },
+    /// It was not done.
+    Refused(Refusal),
+}
+
+/// Where an entry stands in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryRef {
+    /// Its number, from 0.
+    pub index: u64,
+    /// Its hash.
+    pub hash: Digest,
+    /// The hash before it.
+    pub previous: Digest,
+}
+
+impl From<&Entry> for EntryRef {
+    fn from(e: &Entry) -> Self {
+        Self {
+            index: e.index,
+            hash: e.hash(),
+            previous: e.previous,
+        }
+    }
+}
+
+/// Why the ledger said no.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Another holds a lease that conflicts.
+    #[error("{scope} is leased under fence {fence} by node {} for {playbook}", holder.short())]
+    Held {
+        /// What is held.
+        scope: Scope,
+        /// Its fence.
+        fence: Fence,
+        /// By whom.
+        holder: NodeId,
+        /// For which playbook.
+        playbook: PlaybookName,
+    },
+    /// The cluster is frozen.
+    #[error("the cluster is frozen by {by}: {reason}; `hale thaw` lifts it")]
+    Frozen {
+        /// By whom.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such lease, or it has ended.
+    #[error("fence {0} is not a live lease of this holder")]
+    StaleFence(Fence),
+    /// The grant was closed before.
+    #[error("the grant under fence {0} was closed before")]
+    AlreadyClosed(Fence),
+    /// The node is not on the roster.
+    #[error("node {} is not on the roster", .0.short())]
+    UnknownNode(NodeId),
+    /// A signature does not hold, or its signer is not who it should be.
+    #[error("the entry's signature is not this node's over these bytes")]
+    BadSignature,
+    /// The entry is of the wrong kind, not canonical JSON, or too large.
+    #[error("the entry can't be written: {0}")]
+    BadEntry(String),
+    /// There is no such approval.
+    #[error("there is no approval {0}; `hale status` lists those that wait")]
+    UnknownApproval(ApprovalId),
+    /// The approval does not wait any more.
+    #[error("approval {id} is {state:?}, it can't be answered any more")]
+    NotWaiting {
+        /// Which.
+        id: ApprovalId,
+        /// What it is now.
+        state: ApprovalState,
+    },
+    /// The plan is not the one that was approved.
+    #[error("the plan is not the one that was approved: {approved} was, {asked} is asked for")]
+    PlanChanged {
+        /// What was approved.
+        approved: Digest,
+        /// What is asked for.
+        asked: Digest,
+    },
+    /// Too many wait already.
+    #[error("{what}: {limit} is the limit")]
+    Full {
+        /// Of what.
+        what: String,
+        /// How many there may be.
+        limit: u64,
+    },
+}
+
+/// Why there is no answer from the ledger. The command may or may not have been applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// No leader within the time a write waits.
+    #[error("no leader answered within {0} ms; `hale status` shows the group")]
+    NoLeader(u64),
+    /// The disk does not take writes.
+    #[error("the ledger's disk does not take writes: {0}")]
+    Storage(String),
+    /// The node is stopping.
+    #[error("the ledger is stopping")]
+    Stopping,
+    /// Too much waits.
+    #[error("the ledger has too much waiting; try again")]
+    Busy,
+}
+
+/// Verified outcomes of one playbook on one service, counted by the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct History {
+    /// Runs that ended with every verification passed.
+    pub succeeded: u64,
+    /// Runs that failed or were rolled back.
+    pub failed: u64,
+    /// Runs that a pre-check stopped.
+    pub aborted: u64,
+}

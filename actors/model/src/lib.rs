@@ -1,0 +1,31 @@
+//! The nouns of Hale: what every actor and every node agrees on.
+//!
+//! A sample becomes a [`Reading`], readings become an [`Anomaly`], anomalies and events an
+//! [`Incident`], an incident a [`Decision`], a decision an execution, an execution a
+//! [`record::Record`] in the chain. This crate holds those types, the bytes they become
+//! ([`canonical`], [`wire`]), and the keys that sign them ([`crypto`]). It does no I/O, runs no
+//! task, reads no clock: time comes in as a [`Timestamp`].
+
+pub mod canonical;
+pub mod chain;
+pub mod crypto;
+pub mod decision;
+pub mod execution;
+pub mod id;
+pub mod incident;
+pub mod ledger;
+pub mod port;
+pub mod reading;
+pub mod record;
+pub mod series;
+pub mod time;
+pub mod wire;
+
+pub use crypto::{Digest, Keypair, NodeId, Signature};
+pub use decision::{Confidence, Decision, Gate, Match, Route};
+pub use execution::{ExecutionReport, LogLine, Outcome, OutcomeStatus, Plan, StepStatus};
+pub use id::{ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName};
+pub use incident::{Consumer, Incident, IncidentState};
+pub use reading::{Anomaly, BaselineStats, Direction, Reading, Severity};
+pub use series::{Batch, Bounds, Event, EventSource, Harm, Level, Sample, SeriesKey, SeriesKind};
+pub use time::Timestamp;
