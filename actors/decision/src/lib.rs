@@ -1,1 +1,3 @@
-//! hale-decision
+//! Anomalies and events become incidents, incidents become decisions.
+
+pub mod embed;
