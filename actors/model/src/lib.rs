@@ -28,6 +28,6 @@ pub use execution::{ExecutionReport, LogLine, Outcome, OutcomeStatus, Plan, Step
 pub use happening::{Happening, Stage};
 pub use id::{ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName};
 pub use incident::{Consumer, Incident, IncidentState};
-pub use reading::{Anomaly, BaselineStats, Direction, Reading, Severity};
+pub use reading::{Anomaly, BaselineStats, Direction, Observed, Reading, Severity};
 pub use series::{Batch, Bounds, Event, EventSource, Harm, Level, Sample, SeriesKey, SeriesKind};
 pub use time::Timestamp;

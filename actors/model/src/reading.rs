@@ -1,7 +1,7 @@
 //! A sample held against what is normal, and what of it matters.
 
-use crate::id::ServiceName;
-use crate::series::{Bounds, Harm, SeriesKey};
+use crate::id::{HostName, ServiceName};
+use crate::series::{Bounds, Event, Harm, SeriesKey};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +120,23 @@ pub struct Anomaly {
     pub confidence: f64,
     /// Since when this series has been anomalous without a break.
     pub since: Timestamp,
+}
+
+/// What one round of the sensors means, as it is handed on to the decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// When the round was taken.
+    pub at: Timestamp,
+    /// The host.
+    pub host: HostName,
+    /// Every series that is anomalous now.
+    pub anomalies: Vec<Anomaly>,
+    /// The series that were anomalous in the round before and are normal again.
+    pub cleared: Vec<SeriesKey>,
+    /// What happened since the last round.
+    pub events: Vec<Event>,
+    /// The host in the shape operators know.
+    pub snapshot: serde_json::Value,
 }
 
 #[cfg(test)]
