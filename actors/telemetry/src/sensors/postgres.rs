@@ -253,7 +253,8 @@ impl Postgres {
             .service
             .as_ref()
             .map_or(self.origin.clone(), ToString::to_string);
-        let holders = activity.groups.iter().take(MAX_HOLDERS);
+        let others = activity.groups.iter().filter(|g| g.state != ask::OWN);
+        let holders = others.take(MAX_HOLDERS);
         let holders = holders.map(|g| consumers::of_connections(&g.application, &g.state, g.count));
         lock(&self.evidence.connections).insert(key, holders.collect());
         if let Some(directory) = &server.data_directory {

@@ -4,6 +4,9 @@
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
+/// The state that stands for our own session.
+pub(super) const OWN: &str = "own";
+
 /// Our own session is told apart, so that watching a quiet server does not make it active.
 const ACTIVITY: &str = "
 SELECT coalesce(application_name, '') AS application,
