@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::limits::Drops;
 use crate::sensors::{Evidence, lock, top};
 use hale_model::port::Port;
+use hale_model::series::MAX_LABEL_BYTES;
 use hale_model::{Batch, Consumer, HostName};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use rounds::Rounds;
@@ -184,7 +185,11 @@ fn answer<T: ractor::Message>(reply: RpcReplyPort<T>, value: T) {
 
 fn set_tag(shared: &Shared, name: String, value: Option<String>) {
     let mut tags = lock(&shared.tags);
+    let longest = name.len().max(value.as_ref().map_or(0, String::len));
     match value {
+        Some(_) if longest > MAX_LABEL_BYTES => {
+            tracing::warn!("a tag or its value is longer than {MAX_LABEL_BYTES} bytes; shorten it");
+        }
         Some(value) if tags.len() < MAX_TAGS || tags.contains_key(&name) => {
             tags.insert(name, value);
         }

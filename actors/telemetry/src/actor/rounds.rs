@@ -141,7 +141,10 @@ impl Rounds {
                 Ok(None) | Err(_) => break,
             }
         }
-        if !quick || !gathered.events.is_empty() {
+        let is_quick = |i: &usize| self.slots.get(*i).is_some_and(|s| s.quick);
+        if quick && gathered.events.is_empty() && gathered.slots.iter().all(is_quick) {
+            lock(&self.shared.stats).drops.merge(&gathered.drops);
+        } else {
             self.ship(gathered, at).await;
         }
     }

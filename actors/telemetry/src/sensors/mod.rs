@@ -112,10 +112,19 @@ pub struct Evidence {
     pub cpu: Mutex<Vec<Consumer>>,
     /// The processes that hold the most memory.
     pub memory: Mutex<Vec<Consumer>>,
-    /// Who holds connections, by database service or instance.
-    pub connections: Mutex<BTreeMap<String, Vec<Consumer>>>,
+    /// Who holds connections, by server.
+    pub connections: Mutex<BTreeMap<String, Holders>>,
     /// Directories that are known to grow: configured ones, and the data of databases.
     pub directories: Mutex<BTreeMap<PathBuf, Option<ServiceName>>>,
+}
+
+/// Who holds the connections of one database server.
+#[derive(Debug, Clone, Default)]
+pub struct Holders {
+    /// The service that the server is.
+    pub service: Option<ServiceName>,
+    /// Its clients, those with the most connections first.
+    pub consumers: Vec<Consumer>,
 }
 
 /// Locks; a panic elsewhere does not make what is behind the lock useless.

@@ -205,13 +205,17 @@ fn samples(point: &str, usage: &Usage) -> Vec<Sample> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[tokio::test]
     async fn a_file_system_that_hangs_is_told_once_and_holds_up_nobody() {
         let mut mounts = Mounts::default();
         let root = list().into_iter().find(|m| m.point == "/").map(|m| m.point);
         let Some(root) = root else {
-            eprintln!("SKIPPED: no root file system to be seen here");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: no root file system to be seen here"
+            );
             return;
         };
         // A question that never comes back stands in for a frozen disk.

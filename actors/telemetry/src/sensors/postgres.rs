@@ -3,7 +3,7 @@
 
 mod ask;
 
-use super::{Evidence, Found, chain, event, lock};
+use super::{Evidence, Found, Holders, chain, event, lock};
 use crate::config::PostgresConfig;
 use crate::consumers;
 use ask::{Activity, Counters, Server};
@@ -248,15 +248,14 @@ impl Postgres {
 
     /// Keeps who holds connections, and where the server keeps its data, for evidence.
     fn remember(&self, activity: &Activity, server: &Server) {
-        let key = self
-            .config
-            .service
-            .as_ref()
-            .map_or(self.origin.clone(), ToString::to_string);
         let others = activity.groups.iter().filter(|g| g.state != ask::OWN);
         let holders = others.take(MAX_HOLDERS);
         let holders = holders.map(|g| consumers::of_connections(&g.application, &g.state, g.count));
-        lock(&self.evidence.connections).insert(key, holders.collect());
+        let holders = Holders {
+            service: self.config.service.clone(),
+            consumers: holders.collect(),
+        };
+        lock(&self.evidence.connections).insert(self.origin.clone(), holders);
         if let Some(directory) = &server.data_directory {
             let wal = std::path::Path::new(directory).join("pg_wal");
             lock(&self.evidence.directories)

@@ -1,9 +1,9 @@
 //! Answers who takes the most of what is short, from what the sensors know and from a walk.
 
 use super::walk::{Budget, walk};
-use super::{Evidence, lock};
+use super::{Evidence, Holders, lock};
 use crate::consumers::{self, ConsumersQuery, MAX_CONSUMERS};
-use hale_model::Consumer;
+use hale_model::{Consumer, ServiceName};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +47,16 @@ pub async fn answer(evidence: Arc<Evidence>, query: ConsumersQuery) -> Vec<Consu
 
 fn connections(evidence: &Evidence, query: &ConsumersQuery, limit: usize) -> Vec<Consumer> {
     let known = lock(&evidence.connections);
-    let of = query.service.as_ref().and_then(|s| known.get(s.as_str()));
-    let mut all: Vec<Consumer> = match of {
-        Some(of) => of.clone(),
-        None => known.values().flatten().cloned().collect(),
+    let of = |service: Option<&ServiceName>| -> Vec<Consumer> {
+        let is_asked = |h: &&Holders| service.is_none() || h.service.as_ref() == service;
+        let servers = known.values().filter(is_asked);
+        servers.flat_map(|h| h.consumers.clone()).collect()
     };
+    let mut all = of(query.service.as_ref());
+    if all.is_empty() {
+        // The incident's service may be the client of the database.
+        all = of(None);
+    }
     all.sort_by(|a, b| b.amount.total_cmp(&a.amount));
     all.truncate(limit);
     all
@@ -109,13 +114,16 @@ mod tests {
     async fn connections_are_those_of_the_service_that_is_asked_for() {
         let evidence = Arc::new(Evidence::default());
         for (service, n) in [("orders", 5.0), ("users", 9.0)] {
-            let holders = vec![consumers::of_connections("app", "idle", n)];
+            let holders = Holders {
+                service: ServiceName::new(service).ok(),
+                consumers: vec![consumers::of_connections("app", "idle", n)],
+            };
             lock(&evidence.connections).insert(service.into(), holders);
         }
         let ask = |service: &str| ConsumersQuery {
             resource: "connections".into(),
             within: None,
-            service: hale_model::ServiceName::new(service).ok(),
+            service: ServiceName::new(service).ok(),
             limit: 1,
         };
         assert_eq!(

@@ -1,5 +1,6 @@
 //! A PostgreSQL cluster of a test's own, in a temporary directory, run without privileges.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,10 +12,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, or says loudly why there is none here.
+    /// Starts one, or says loudly why there is none here: past the capture of a passing test's
+    /// output.
     pub(crate) fn start(test: &str, settings: &str) -> Option<Self> {
         let Some(programs) = programs() else {
-            eprintln!("SKIPPED: {test}: PostgreSQL's programs are not installed");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: {test}: PostgreSQL's programs are not installed"
+            );
             return None;
         };
         let port = TcpListener::bind("127.0.0.1:0")
@@ -33,7 +38,10 @@ impl Cluster {
                 .arg(cluster.directory.path())
                 .status();
             if !owned.is_ok_and(|s| s.success()) {
-                eprintln!("SKIPPED: {test}: there is no user postgres to run the server as");
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "SKIPPED: {test}: there is no user postgres to run the server as"
+                );
                 return None;
             }
         }
