@@ -1,0 +1,294 @@
+//! The gates, in the order they are asked: each lets the route pass or lowers it, and says what
+//! would have flipped it.
+
+use super::{Grounds, KINDS_NEEDED};
+use hale_model::{Confidence, Gate, IncidentState, Route};
+
+/// All gates, and the route that is left.
+pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>, Route) {
+    let checks = [
+        open(grounds),
+        some_playbook(grounds),
+        sure_enough_to_ask(grounds, confidence),
+        sure_enough_to_execute(grounds, confidence),
+        person(grounds),
+        evidence(grounds),
+        product(grounds),
+        not_when(grounds),
+        direction(grounds),
+        runner_up(grounds),
+        idempotent(grounds),
+        level(grounds),
+        frozen(grounds),
+    ];
+    let lowest = checks
+        .iter()
+        .filter(|(_, g)| !g.passed)
+        .map(|(route, _)| *route)
+        .min();
+    let gates = checks.into_iter().map(|(_, gate)| gate).collect();
+    (gates, lowest.unwrap_or(Route::Execute))
+}
+
+/// A gate with the route that is left if it does not let pass.
+fn gate(
+    left: Route,
+    name: &str,
+    passed: bool,
+    value: String,
+    needed: String,
+    flip: String,
+) -> (Route, Gate) {
+    (
+        left,
+        Gate {
+            name: name.into(),
+            passed,
+            value,
+            needed,
+            flip,
+        },
+    )
+}
+
+fn open(g: &Grounds<'_>) -> (Route, Gate) {
+    let passed = g.incident.state == IncidentState::Open;
+    let value = if passed { "open" } else { "resolved" };
+    let flip = "signals that return would open a new incident";
+    gate(
+        Route::Escalate,
+        "open",
+        passed,
+        value.into(),
+        "open".into(),
+        flip.into(),
+    )
+}
+
+fn some_playbook(g: &Grounds<'_>) -> (Route, Gate) {
+    let n = g.ranking.playbooks.len();
+    let flip = "add playbooks to the library; `hale playbook ls` shows what is loaded";
+    gate(
+        Route::Escalate,
+        "library",
+        n > 0,
+        format!("{n} playbooks"),
+        "at least 1".into(),
+        flip.into(),
+    )
+}
+
+fn threshold(name: &str, left: Route, total: f64, needed: f64) -> (Route, Gate) {
+    let passed = total >= needed;
+    let flip = if passed {
+        format!(
+            "{:.2} less confidence, or a threshold above {total:.2}",
+            total - needed
+        )
+    } else {
+        format!(
+            "{:.2} more confidence: a matching log line or series, or verified successes",
+            needed - total
+        )
+    };
+    gate(
+        left,
+        name,
+        passed,
+        format!("{total:.4}"),
+        format!("at least {needed:.2}"),
+        flip,
+    )
+}
+
+fn sure_enough_to_ask(g: &Grounds<'_>, c: &Confidence) -> (Route, Gate) {
+    threshold("confidence_to_ask", Route::Escalate, c.total, g.policy.ask)
+}
+
+fn sure_enough_to_execute(g: &Grounds<'_>, c: &Confidence) -> (Route, Gate) {
+    threshold(
+        "confidence_to_execute",
+        Route::Ask,
+        c.total,
+        g.policy.execute,
+    )
+}
+
+fn person(g: &Grounds<'_>) -> (Route, Gate) {
+    let first = g.ranking.playbooks.first().map_or(0.0, |c| c.probability);
+    let person = g.ranking.persons.first();
+    let passed = person.is_none_or(|p| p.probability < first);
+    let value = person.map_or_else(
+        || "none".to_owned(),
+        |p| format!("{} at {:.2}", g.entries[p.entry].name, p.probability),
+    );
+    let flip =
+        "words that tell it from what belongs to a person, or evidence of the playbook's signature";
+    gate(
+        Route::Ask,
+        "person",
+        passed,
+        value,
+        format!("below the playbook's {first:.2}"),
+        flip.into(),
+    )
+}
+
+fn evidence(g: &Grounds<'_>) -> (Route, Gate) {
+    let e = g
+        .ranking
+        .playbooks
+        .first()
+        .map(|c| c.evidence)
+        .unwrap_or_default();
+    let value = format!(
+        "{} of 4 kinds: {} series, {} log lines, service {}, consumer {}",
+        e.kinds(),
+        e.series,
+        e.logs,
+        if e.service { "yes" } else { "no" },
+        if e.consumer { "yes" } else { "no" }
+    );
+    let flip = "a series, a log line, the service or the top consumer of the playbook's signature";
+    gate(
+        Route::Ask,
+        "evidence",
+        e.kinds() >= KINDS_NEEDED,
+        value,
+        format!("at least {KINDS_NEEDED} kinds"),
+        flip.into(),
+    )
+}
+
+fn product(g: &Grounds<'_>) -> (Route, Gate) {
+    let value = if g.ranking.is_other_product {
+        "another product"
+    } else {
+        "its product, or any"
+    };
+    let flip = "add the product to the playbook's services once it is proven there";
+    gate(
+        Route::Ask,
+        "product",
+        !g.ranking.is_other_product,
+        value.into(),
+        "the playbook's own product".into(),
+        flip.into(),
+    )
+}
+
+/// Whether a feature that speaks against the first candidate is set.
+fn is_set(g: &Grounds<'_>, feature: &str) -> bool {
+    let at = crate::features::NAMES.iter().position(|n| *n == feature);
+    let first = g.ranking.playbooks.first();
+    at.zip(first)
+        .is_some_and(|(at, first)| first.features[at] > 0.0)
+}
+
+fn not_when(g: &Grounds<'_>) -> (Route, Gate) {
+    let hit = is_set(g, "not_when");
+    let value = if hit {
+        "the incident speaks of what the playbook is not for"
+    } else {
+        "nothing of it"
+    };
+    let flip = "take the words out of the playbook's `not_when`, if they are wrong there";
+    gate(
+        Route::Escalate,
+        "not_when",
+        !hit,
+        value.into(),
+        "no words of `not_when`".into(),
+        flip.into(),
+    )
+}
+
+fn direction(g: &Grounds<'_>) -> (Route, Gate) {
+    let against = is_set(g, "direction_conflict");
+    let value = if against {
+        "the series moved the other way"
+    } else {
+        "as in its signature"
+    };
+    let flip = "the series moving the way that the playbook's signature says";
+    gate(
+        Route::Escalate,
+        "direction",
+        !against,
+        value.into(),
+        "the signature's direction".into(),
+        flip.into(),
+    )
+}
+
+fn runner_up(g: &Grounds<'_>) -> (Route, Gate) {
+    let share = |at: usize| g.ranking.playbooks.get(at).map_or(0.0, |c| c.probability);
+    let lead = share(0) - share(1);
+    let second = g
+        .ranking
+        .playbooks
+        .get(1)
+        .map(|c| g.entries[c.entry].name.as_str());
+    let value = format!("leads {} by {lead:.2}", second.unwrap_or("nobody"));
+    let flip = "evidence that tells the two apart";
+    gate(
+        Route::Ask,
+        "runner_up",
+        lead >= g.policy.lead,
+        value,
+        format!("a lead of {:.2}", g.policy.lead),
+        flip.into(),
+    )
+}
+
+fn idempotent(g: &Grounds<'_>) -> (Route, Gate) {
+    let yes = g
+        .ranking
+        .playbooks
+        .first()
+        .is_none_or(|c| g.entries[c.entry].idempotent);
+    let value = if yes { "idempotent" } else { "not idempotent" };
+    let flip = "a playbook that may run twice without harm";
+    gate(
+        Route::Ask,
+        "idempotent",
+        yes,
+        value.into(),
+        "idempotent".into(),
+        flip.into(),
+    )
+}
+
+fn level(g: &Grounds<'_>) -> (Route, Gate) {
+    let of_playbook = g
+        .ranking
+        .playbooks
+        .first()
+        .map_or(Route::Execute, |c| g.entries[c.entry].max_route);
+    let allowed = of_playbook.min(g.policy.max_route);
+    let flip = "raise the playbook's `max_route`, or the policy's, when it has earned it";
+    gate(
+        allowed.min(Route::Ask),
+        "level",
+        allowed == Route::Execute,
+        allowed.as_str().into(),
+        "execute".into(),
+        flip.into(),
+    )
+}
+
+fn frozen(g: &Grounds<'_>) -> (Route, Gate) {
+    let value = g
+        .policy
+        .frozen
+        .as_ref()
+        .map_or_else(|| "not frozen".to_owned(), |why| format!("frozen: {why}"));
+    gate(
+        Route::Ask,
+        "frozen",
+        g.policy.frozen.is_none(),
+        value,
+        "not frozen".into(),
+        "`hale thaw`".into(),
+    )
+}

@@ -1,0 +1,136 @@
+//! What the host itself says for a playbook: the series of its signature moved the right way, its
+//! log lines appeared, the service is the one it is for, and what is short is taken by what it
+//! cleans up. Text may be vague; these are observations.
+
+use crate::catalogue::Entry;
+use crate::query::Query;
+use crate::words;
+use hale_model::Severity;
+
+/// Log-likelihood ratios: how many times likelier, as a power of e, an observation is when the
+/// playbook fits than when it does not. Set by judgement, on the careful side (a matched log line
+/// 12:1, a moved series 6:1, the service 3:1, a consumer 5:1), until enough verified outcomes are
+/// there to fit them.
+const LOG: f64 = 2.5;
+const SERIES: f64 = 1.8;
+const SERVICE: f64 = 1.1;
+const CONSUMER: f64 = 1.6;
+/// A further series or line of the same signature adds this share of the first.
+const FURTHER: f64 = 0.4;
+
+/// What speaks for one candidate.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Evidence {
+    /// How many of its series moved the right way, warning or worse.
+    pub series: u32,
+    /// How many of its log expressions matched.
+    pub logs: u32,
+    /// The incident is about a service that it is for.
+    pub service: bool,
+    /// What is short is taken by what it speaks of.
+    pub consumer: bool,
+}
+
+impl Evidence {
+    /// How many kinds of observation there are; they are told apart because two series of one
+    /// service move together, while a series and a log line that agree do so for a reason.
+    pub fn kinds(&self) -> u32 {
+        let yes = |b: bool| u32::from(b);
+        yes(self.series > 0) + yes(self.logs > 0) + yes(self.service) + yes(self.consumer)
+    }
+
+    /// The sum of the log-likelihood ratios.
+    pub fn score(&self) -> f64 {
+        let several = |n: u32, weight: f64| match n {
+            0 => 0.0,
+            n => weight * (1.0 + FURTHER * f64::from(n.min(4) - 1)),
+        };
+        let one = |b: bool, weight: f64| if b { weight } else { 0.0 };
+        several(self.logs, LOG)
+            + several(self.series, SERIES)
+            + one(self.service, SERVICE)
+            + one(self.consumer, CONSUMER)
+    }
+}
+
+/// The evidence for an entry. Only a real host's signals count; a bare text has none.
+pub fn of(query: &Query, entry: &Entry) -> Evidence {
+    if !query.is_live || entry.is_person {
+        return Evidence::default();
+    }
+    let series = entry.series.iter().filter(|pattern| {
+        query.moved.iter().any(|m| {
+            m.severity >= Severity::Warning
+                && glob_match::glob_match(&pattern.metric, &m.metric)
+                && Entry::is_direction(pattern, m.direction)
+        })
+    });
+    let lines = || query.logs.iter().chain(&query.consumers);
+    let logs = entry
+        .logs
+        .iter()
+        .filter(|regex| lines().any(|line| regex.is_match(line)));
+    let (series, logs) = (count(series), count(logs));
+    // A service's name or a consumer is no evidence alone: it only confirms what was observed.
+    let is_observed = series + logs > 0;
+    Evidence {
+        series,
+        logs,
+        service: is_observed && is_for_service(query, entry),
+        consumer: is_observed && is_about_consumer(query, entry),
+    }
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+/// A playbook for any service fits every incident of a service, and none of the bare host.
+fn is_for_service(query: &Query, entry: &Entry) -> bool {
+    let Some(service) = query.service.as_deref().filter(|_| query.service_is_sure) else {
+        return false;
+    };
+    entry.services.is_empty()
+        || entry
+            .services
+            .iter()
+            .any(|s| s.eq_ignore_ascii_case(service))
+}
+
+/// Words of consumers that name the measure, not the thing.
+const MEASURES: &[&str] = &[
+    "file",
+    "under",
+    "process",
+    "proces",
+    "cpu",
+    "memory",
+    "memori",
+    "disk",
+    "byt",
+    "kb",
+    "mb",
+    "gb",
+    "tb",
+    "percent",
+    "connection",
+    "system",
+    "use",
+    "var",
+    "lib",
+    "tmp",
+    "usr",
+    "opt",
+    "srv",
+    "home",
+    "data",
+];
+
+fn is_about_consumer(query: &Query, entry: &Entry) -> bool {
+    if query.consumers.is_empty() {
+        return false;
+    }
+    let of_entry = words::terms(&entry.lexical_text());
+    let mut of_consumers = query.consumers.iter().flat_map(|c| words::terms(c));
+    of_consumers.any(|term| !MEASURES.contains(&term.as_str()) && of_entry.contains(&term))
+}

@@ -1,0 +1,206 @@
+//! The search over one library of playbooks: dense and lexical candidates, their features, a
+//! conditional logit over them, a softmax over all, and a calibrated probability for the best.
+
+use crate::catalogue::Entry;
+use crate::coefficients::Coefficients;
+use crate::embed::{Embedder, Embedding};
+use crate::evidence::{self, Evidence};
+use crate::features::{self, Asked, Features, Profile, Similar};
+use crate::index::Index;
+use crate::lexical::Lexical;
+use crate::query::Query;
+
+/// Up to so many entries all are scored; of more, the best of each search.
+const SCORE_ALL_UP_TO: usize = 1024;
+/// How many candidates each search brings beyond that.
+const SHORTLIST: usize = 64;
+
+/// A library, indexed.
+#[derive(Debug)]
+pub struct Ranker {
+    entries: Vec<Entry>,
+    profiles: Vec<Profile>,
+    sentences: Vec<Vec<Embedding>>,
+    index: Index,
+    lexical: Lexical,
+}
+
+/// A candidate with what speaks for it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its place among the entries.
+    pub entry: usize,
+    /// What the text says.
+    pub features: Features,
+    /// What the host's signals say.
+    pub evidence: Evidence,
+    /// Its share of the softmax over all candidates.
+    pub probability: f64,
+}
+
+/// All candidates, the likeliest first, and how sure the first playbook is.
+#[derive(Debug, Clone)]
+pub struct Ranking {
+    /// Playbooks, the likeliest first.
+    pub playbooks: Vec<Candidate>,
+    /// Entries that stand for a person, the likeliest first.
+    pub persons: Vec<Candidate>,
+    /// What the calibration sees, in the order of [`crate::coefficients::CALIBRATION`].
+    pub signs: [f64; crate::coefficients::CALIBRATION.len()],
+    /// Whether the first playbook is for another product than the incident's.
+    pub is_other_product: bool,
+}
+
+impl Ranker {
+    /// Indexes entries; those that stand for a person are added. Some milliseconds an entry: run
+    /// it beside, not on, an async thread.
+    pub fn build(embedder: &Embedder, mut entries: Vec<Entry>) -> Self {
+        entries.extend(crate::catalogue::persons());
+        let lexical_texts: Vec<String> = entries.iter().map(Entry::lexical_text).collect();
+        let lexical = Lexical::build(lexical_texts.iter().map(String::as_str));
+        let profiles = entries.iter().map(|e| Profile::of(e, &lexical)).collect();
+        let sentences = entries.iter().map(|e| {
+            sentences(&e.description)
+                .map(|s| embedder.embed(s))
+                .collect()
+        });
+        let sentences = sentences.collect();
+        let index = Index::build(
+            entries
+                .iter()
+                .map(|e| embedder.embed(&e.description))
+                .collect(),
+        );
+        Self {
+            entries,
+            profiles,
+            sentences,
+            index,
+            lexical,
+        }
+    }
+
+    /// The entries, in the order the candidates refer to.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Scores the candidates for a query. `embedding` is that of the query's text.
+    pub fn rank(&self, query: &Query, embedding: &Embedding, c: &Coefficients) -> Ranking {
+        let asked = Asked::of(query);
+        let mut candidates = self.candidates(&asked, query, embedding);
+        let scores: Vec<f64> = candidates
+            .iter()
+            .map(|k| c.score(&k.features) + k.evidence.score())
+            .collect();
+        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+        for (candidate, score) in candidates.iter_mut().zip(scores) {
+            candidate.probability = (score - top).exp() / sum;
+        }
+        candidates.sort_by(|a, b| {
+            b.probability
+                .total_cmp(&a.probability)
+                .then(a.entry.cmp(&b.entry))
+        });
+        let (persons, playbooks): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|k| self.entries[k.entry].is_person);
+        let is_other_product = playbooks
+            .first()
+            .is_some_and(|k| features::is_for_another_product(&asked, &self.profiles[k.entry]));
+        let signs = signs(query, &playbooks, &persons, is_other_product);
+        Ranking {
+            playbooks,
+            persons,
+            signs,
+            is_other_product,
+        }
+    }
+
+    fn candidates(
+        &self,
+        asked: &Asked<'_>,
+        query: &Query,
+        embedding: &Embedding,
+    ) -> Vec<Candidate> {
+        let lexical = self.lexical.scores(&query.text);
+        let best = lexical.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let chosen = self.shortlist(embedding, &lexical);
+        let candidate = |i: usize| {
+            let sentence = self.sentences[i].iter().map(|s| s.cosine(embedding));
+            let similar = Similar {
+                dense: f64::from(self.index.cosine(embedding, i)),
+                sentence: f64::from(sentence.fold(-1.0, f32::max)),
+                lexical: lexical[i] / best,
+            };
+            Candidate {
+                entry: i,
+                features: features::of(asked, &self.entries[i], &self.profiles[i], similar),
+                evidence: evidence::of(query, &self.entries[i]),
+                probability: 0.0,
+            }
+        };
+        chosen.into_iter().map(candidate).collect()
+    }
+
+    fn shortlist(&self, embedding: &Embedding, lexical: &[f64]) -> Vec<usize> {
+        if self.entries.len() <= SCORE_ALL_UP_TO {
+            return (0..self.entries.len()).collect();
+        }
+        let mut by_words: Vec<usize> = (0..lexical.len()).collect();
+        by_words.sort_by(|a, b| lexical[*b].total_cmp(&lexical[*a]));
+        let dense = self
+            .index
+            .nearest(embedding, SHORTLIST)
+            .into_iter()
+            .map(|(i, _)| i);
+        let persons = (0..self.entries.len()).filter(|i| self.entries[*i].is_person);
+        let mut chosen: Vec<usize> = dense
+            .chain(by_words.into_iter().take(SHORTLIST))
+            .chain(persons)
+            .collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
+    }
+}
+
+/// The sentences of a description that are long enough to mean something.
+fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['.', ';', ':'])
+        .map(str::trim)
+        .filter(|s| s.len() >= 24)
+        .take(6)
+}
+
+/// What tells, of a whole ranking, how far its first can be trusted.
+fn signs(
+    query: &Query,
+    playbooks: &[Candidate],
+    persons: &[Candidate],
+    is_other_product: bool,
+) -> [f64; crate::coefficients::CALIBRATION.len()] {
+    let Some(first) = playbooks.first() else {
+        return Default::default();
+    };
+    let clamp = |p: f64| p.clamp(1e-6, 1.0 - 1e-6);
+    let p = clamp(first.probability);
+    let second = clamp(playbooks.get(1).map_or(0.0, |c| c.probability));
+    let person = clamp(persons.iter().map(|c| c.probability).sum());
+    let leads = |feature: usize| {
+        playbooks
+            .iter()
+            .all(|c| c.features[feature] <= first.features[feature])
+    };
+    let yes = |b: bool| f64::from(u8::from(b));
+    [
+        (p / (1.0 - p)).ln(),
+        (p / second).ln().min(6.0),
+        (p / person).ln().clamp(-6.0, 6.0),
+        first.features[0].max(first.features[1]),
+        yes(leads(0)) + yes(leads(1)) + yes(leads(2)),
+        yes(query.is_harmless_fall()),
+        yes(is_other_product),
+    ]
+}

@@ -1,0 +1,234 @@
+//! The actor with real tasks: rounds in, decisions out, and a restart in between.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod common;
+
+use common::{exhausted_pool, round};
+use hale_decision::actor::{Arguments, Decided, DecisionActor, Kept, Message, Ports};
+use hale_decision::confidence::Policy;
+use hale_decision::incident::{Change, Settings};
+use hale_model::ledger::History;
+use hale_model::port::port;
+use hale_model::{Digest, Incident, IncidentState, Observed, PlaybookName, Route};
+use hale_playbooks::{Playbook, ScopeKind, Signature};
+use ractor::{Actor, ActorRef, call_t};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const WITHIN_MS: u64 = 20_000;
+
+fn playbooks() -> Vec<Playbook> {
+    let playbook = |entry: hale_decision::catalogue::Entry| Playbook {
+        name: entry.name,
+        version: entry.version,
+        description: entry.description,
+        tags: vec![],
+        idempotent: true,
+        services: entry.services,
+        aliases: entry.aliases,
+        not_when: entry.not_when,
+        signature: Signature {
+            series: entry.series,
+            logs: entry.logs.iter().map(|r| r.as_str().to_owned()).collect(),
+        },
+        max_route: Route::Execute,
+        scope: ScopeKind::Service,
+        max_duration: Duration::from_secs(60),
+        parameters: vec![],
+        pre_execution_checks: vec![],
+        steps: vec![],
+        verification: vec![],
+        rollback: vec![],
+        no_rollback_reason: None,
+        references: vec![],
+        digest: Digest::ZERO,
+    };
+    common::library().into_iter().map(playbook).collect()
+}
+
+type Disk = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
+struct House {
+    actor: ActorRef<Message>,
+    decided: mpsc::Receiver<Decided>,
+    changed: mpsc::Receiver<Change>,
+}
+
+async fn house(disk: Disk, policy: Policy) -> House {
+    let (decided_in, decided) = mpsc::channel(16);
+    let (changed_in, changed) = mpsc::channel(64);
+    let (load, save) = (Arc::clone(&disk), disk);
+    let ports = Ports {
+        decided: port(move |d| {
+            let to = decided_in.clone();
+            async move { to.send(d).await.unwrap_or_default() }
+        }),
+        changed: port(move |c| {
+            let to = changed_in.clone();
+            async move { to.send(c).await.unwrap_or_default() }
+        }),
+        history: port(|_: (PlaybookName, _)| async { History::default() }),
+        policy: port(move |_| {
+            let policy = policy.clone();
+            async move { policy }
+        }),
+        consumers: port(|_| async {
+            vec![common::consumer(
+                "connections",
+                "application checkout 89 connections",
+            )]
+        }),
+        load: port(move |()| {
+            let all: Vec<_> = load.lock().unwrap().clone().into_iter().collect();
+            async move { all }
+        }),
+        save: port(move |kept: Vec<Kept>| {
+            let mut disk = save.lock().unwrap();
+            for (key, value) in kept {
+                match value {
+                    Some(bytes) => disk.insert(key, bytes),
+                    None => disk.remove(&key),
+                };
+            }
+            async {}
+        }),
+    };
+    let arguments = Arguments {
+        settings: Settings::default(),
+        playbooks: playbooks(),
+        ports,
+    };
+    let (actor, _) = Actor::spawn(None, DecisionActor, arguments).await.unwrap();
+    House {
+        actor,
+        decided,
+        changed,
+    }
+}
+
+impl House {
+    async fn observe(&self, observed: Observed) {
+        call_t!(
+            self.actor,
+            |reply| Message::Observe(Box::new(observed), reply),
+            WITHIN_MS
+        )
+        .unwrap();
+    }
+
+    async fn next_decision(&mut self) -> Decided {
+        tokio::time::timeout(Duration::from_millis(WITHIN_MS), self.decided.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn signals_become_one_decision_that_can_be_asked_for() {
+    let mut house = house(Disk::default(), Policy::default()).await;
+    let (anomalies, events) = exhausted_pool();
+    for second in 0..4 {
+        house
+            .observe(round(second, anomalies.clone(), events.clone()))
+            .await;
+    }
+    let decided = house.next_decision().await;
+    assert_eq!(
+        decided.decision.route,
+        Route::Execute,
+        "{}",
+        decided.decision.rationale
+    );
+    assert_eq!(
+        decided.decision.chosen().unwrap().playbook.as_str(),
+        "postgres_connection_pool_reset"
+    );
+    assert!(decided.decision.took_us > 0 && !decided.incident.top_consumers.is_empty());
+    assert!(matches!(
+        house.changed.recv().await.unwrap(),
+        Change::Opened(_)
+    ));
+
+    let id = decided.incident.id.clone();
+    let listed: Vec<Incident> = call_t!(house.actor, Message::ListIncidents, WITHIN_MS).unwrap();
+    assert_eq!(listed.iter().map(|i| &i.id).collect::<Vec<_>>(), [&id]);
+    let why = call_t!(house.actor, |r| Message::Why(id.clone(), r), WITHIN_MS)
+        .unwrap()
+        .unwrap();
+    assert!(why.narrative.contains("too many clients already"));
+    assert_eq!(
+        why.decisions
+            .last()
+            .unwrap()
+            .gates
+            .iter()
+            .filter(|g| !g.passed)
+            .count(),
+        0
+    );
+
+    for second in 4..10 {
+        house.observe(round(second, vec![], vec![])).await;
+    }
+    let ended = loop {
+        if let Change::Resolved(incident) = house.changed.recv().await.unwrap() {
+            break incident;
+        }
+    };
+    assert_eq!((ended.id, ended.state), (id, IncidentState::Resolved));
+    // Rounds that bring nothing new are not decided on again.
+    assert!(house.decided.try_recv().is_err());
+    house.actor.stop(None);
+}
+
+#[tokio::test]
+async fn a_restart_remembers_what_is_open_and_does_not_decide_it_again() {
+    let disk = Disk::default();
+    let (anomalies, events) = exhausted_pool();
+    let mut before = house(Arc::clone(&disk), Policy::default()).await;
+    for second in 0..3 {
+        before
+            .observe(round(second, anomalies.clone(), events.clone()))
+            .await;
+    }
+    let id = before.next_decision().await.incident.id;
+    before.actor.stop_and_wait(None, None).await.unwrap();
+
+    let mut after = house(disk, Policy::default()).await;
+    after.observe(round(5, anomalies, events)).await;
+    let incident = call_t!(after.actor, |r| Message::Incident(id.clone(), r), WITHIN_MS)
+        .unwrap()
+        .unwrap();
+    assert_eq!(incident.state, IncidentState::Open);
+    let why = call_t!(after.actor, |r| Message::Why(id, r), WITHIN_MS)
+        .unwrap()
+        .unwrap();
+    assert_eq!(why.decisions.len(), 1);
+    assert!(after.decided.try_recv().is_err());
+    after.actor.stop(None);
+}
+
+#[tokio::test]
+async fn with_no_playbook_everything_goes_to_a_person_until_some_are_loaded() {
+    let mut house = house(Disk::default(), Policy::default()).await;
+    house.actor.cast(Message::Reload(vec![])).unwrap();
+    while call_t!(house.actor, Message::Indexed, WITHIN_MS).unwrap() != Some(0) {
+        tokio::task::yield_now().await;
+    }
+    let (anomalies, events) = exhausted_pool();
+    for second in 0..2 {
+        house
+            .observe(round(second, anomalies.clone(), events.clone()))
+            .await;
+    }
+    let decided = house.next_decision().await;
+    assert_eq!(
+        (decided.decision.route, decided.decision.chosen()),
+        (Route::Escalate, None)
+    );
+    house.actor.stop(None);
+}

@@ -1,0 +1,211 @@
+//! From a host's signals to a decision, with the embedded model and a small library.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod common;
+
+use common::{cpu_spike, event, exhausted_pool, library, round, runaway_log, unhealthy_service};
+use hale_decision::coefficients::Coefficients;
+use hale_decision::confidence::{self, Grounds, Policy};
+use hale_decision::describe;
+use hale_decision::embed::Embedder;
+use hale_decision::incident::{Change, Correlator, Settings};
+use hale_decision::rank::Ranker;
+use hale_model::ledger::History;
+use hale_model::{
+    Anomaly, Consumer, Decision, Event, EventSource, Incident, IncidentState, Level, Route,
+};
+use std::sync::OnceLock;
+
+fn ranker() -> &'static Ranker {
+    static RANKER: OnceLock<Ranker> = OnceLock::new();
+    RANKER.get_or_init(|| Ranker::build(Embedder::embedded().unwrap(), library()))
+}
+
+fn incident_of(anomalies: Vec<Anomaly>, events: Vec<Event>, consumers: Vec<Consumer>) -> Incident {
+    let mut correlator = Correlator::new(Settings::default());
+    for second in 0..3 {
+        let observed = round(second, anomalies.clone(), events.clone());
+        for change in correlator.on(observed.at, &observed) {
+            if let Change::Opened(incident) = change {
+                correlator.enrich(&incident.id, consumers.clone());
+            }
+        }
+    }
+    correlator.open().next().unwrap().clone()
+}
+
+fn decide_with(incident: &Incident, policy: &Policy) -> Decision {
+    let query = describe::query(incident);
+    let coefficients = Coefficients::embedded();
+    let embedding = Embedder::embedded().unwrap().embed(&query.text);
+    let ranking = ranker().rank(&query, &embedding, coefficients);
+    confidence::route(&Grounds {
+        incident,
+        text: &query.text,
+        ranking: &ranking,
+        entries: ranker().entries(),
+        coefficients,
+        history: History::default(),
+        policy,
+    })
+}
+
+fn decide(incident: &Incident) -> Decision {
+    let decision = decide_with(incident, &Policy::default());
+    eprintln!("{}\n  {}", decision.text, decision.rationale);
+    for m in &decision.matches {
+        eprintln!("    {} {:.3} {:?}", m.playbook, m.similarity, m.features);
+    }
+    decision
+}
+
+fn runs(decision: &Decision, playbook: &str) {
+    assert_eq!(decision.chosen().unwrap().playbook.as_str(), playbook);
+    assert_eq!(
+        decision.route,
+        Route::Execute,
+        "{} {:#?}",
+        decision.rationale,
+        decision.gates
+    );
+    assert!(decision.confidence.total >= 0.90);
+}
+
+#[test]
+fn an_exhausted_connection_pool_is_reset_unattended() {
+    let (anomalies, events) = exhausted_pool();
+    runs(
+        &decide(&incident_of(anomalies, events, vec![])),
+        "postgres_connection_pool_reset",
+    );
+}
+
+#[test]
+fn an_unhealthy_service_is_restarted_unattended() {
+    let (anomalies, events) = unhealthy_service();
+    runs(
+        &decide(&incident_of(anomalies, events, vec![])),
+        "service_restart",
+    );
+}
+
+#[test]
+fn a_runaway_log_is_cut_unattended() {
+    let (anomalies, consumers) = runaway_log();
+    runs(
+        &decide(&incident_of(anomalies, vec![], consumers)),
+        "disk_log_cleanup",
+    );
+}
+
+#[test]
+fn wal_that_fills_a_disk_is_archived_and_not_cleaned_up_as_logs() {
+    let of = Some("postgresql");
+    let anomalies = vec![
+        common::anomaly(
+            "system.disk_usage_percent{mount=\"/var/lib/postgresql\"}",
+            None,
+            94.8,
+            72.3,
+            9.7,
+        ),
+        common::anomaly("database.wal_size_bytes", of, 8.3e9, 2e8, 12.0),
+    ];
+    let events = vec![event(
+        EventSource::Log,
+        of,
+        Level::Error,
+        "LOG:  archive command failed with exit code 1",
+    )];
+    let consumers = vec![common::consumer("disk", "WAL files 8.3 GB under pg_wal")];
+    runs(
+        &decide(&incident_of(anomalies, events, consumers)),
+        "postgres_wal_archival_recovery",
+    );
+}
+
+#[test]
+fn a_busy_cpu_alone_runs_nothing_unattended() {
+    for consumers in [
+        vec![],
+        vec![common::consumer("cpu", "process stress 98 % cpu")],
+    ] {
+        let decision = decide(&incident_of(cpu_spike(), vec![], consumers));
+        assert!(decision.confidence.total < 0.90 && decision.route < Route::Execute);
+    }
+}
+
+#[test]
+fn a_full_disk_of_nobody_knows_what_asks() {
+    let (anomalies, _) = runaway_log();
+    let decision = decide(&incident_of(
+        anomalies,
+        vec![],
+        vec![common::consumer(
+            "disk",
+            "customer-archive 412 GB under /srv",
+        )],
+    ));
+    assert!(decision.route < Route::Execute);
+}
+
+#[test]
+fn what_belongs_to_a_person_is_handed_to_one() {
+    let of = Some("postgresql");
+    let events = vec![event(
+        EventSource::Log,
+        of,
+        Level::Error,
+        "ERROR:  duplicate key value violates unique constraint \"orders_pkey\"",
+    )];
+    assert_eq!(
+        decide(&incident_of(vec![], events, vec![])).route,
+        Route::Escalate
+    );
+}
+
+#[test]
+fn what_would_run_asks_when_the_cluster_is_frozen_and_nothing_runs_once_resolved() {
+    let (anomalies, events) = exhausted_pool();
+    let mut incident = incident_of(anomalies, events, vec![]);
+    let frozen = Policy {
+        frozen: Some("change night".into()),
+        ..Policy::default()
+    };
+    assert_eq!(decide_with(&incident, &frozen).route, Route::Ask);
+    let bounded = Policy {
+        max_route: Route::Escalate,
+        ..Policy::default()
+    };
+    assert_eq!(decide_with(&incident, &bounded).route, Route::Escalate);
+    incident.state = IncidentState::Resolved;
+    assert_eq!(
+        decide_with(&incident, &Policy::default()).route,
+        Route::Escalate
+    );
+}
+
+#[test]
+fn a_product_that_speaks_the_same_language_finds_the_playbook_and_asks() {
+    let of = Some("cockroachdb");
+    let anomalies = vec![common::anomaly(
+        "database.connections_utilization",
+        of,
+        0.98,
+        0.4,
+        7.0,
+    )];
+    let events = vec![event(
+        EventSource::Log,
+        of,
+        Level::Critical,
+        "FATAL: sorry, too many clients already",
+    )];
+    let decision = decide(&incident_of(anomalies, events, vec![]));
+    assert_eq!(
+        decision.chosen().unwrap().playbook.as_str(),
+        "postgres_connection_pool_reset"
+    );
+    assert_eq!(decision.route, Route::Ask, "{:#?}", decision.gates);
+}
