@@ -1,0 +1,46 @@
+//! A baseline as bytes: one byte of version, then the value. A newer binary reads what an older
+//! one wrote; what it can't read it refuses, and never trusts.
+
+use super::Baseline;
+use crate::error::BaselineError;
+use hale_model::wire;
+
+/// The version this binary writes.
+pub const STATE_VERSION: u8 = 1;
+
+impl Baseline {
+    /// Its state.
+    ///
+    /// # Errors
+    /// If it is over the limit of the wire format, which no baseline is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, BaselineError> {
+        let mut bytes = vec![STATE_VERSION];
+        bytes.extend(wire::encode(self).map_err(BaselineError::Unreadable)?);
+        Ok(bytes)
+    }
+
+    /// Restores what [`Baseline::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// If the version is unknown, or the bytes are not such a state, or it makes no sense.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BaselineError> {
+        let (version, rest) = bytes
+            .split_first()
+            .ok_or(BaselineError::Damaged("there are no bytes"))?;
+        let baseline: Self = match *version {
+            1 => wire::decode(rest).map_err(BaselineError::Unreadable)?,
+            other => return Err(BaselineError::Version(other)),
+        };
+        let whole = (baseline.half_life_s.is_finite() && baseline.half_life_s >= 3600.0)
+            && baseline.input.is_sound()
+            && baseline.values.is_sound()
+            && baseline.pending.is_sound()
+            && baseline.trend.is_sound()
+            && baseline.learning.is_sound();
+        if whole {
+            Ok(baseline)
+        } else {
+            Err(BaselineError::Damaged("a value is out of its range"))
+        }
+    }
+}
