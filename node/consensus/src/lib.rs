@@ -1,1 +1,421 @@
-//! hale-consensus
+//! The cluster's ledger: who may act, what happened, who belongs. openraft replicates it, with one
+//! voter or with five; this crate is the log, the state machine, the network and the clockwork
+//! around it, behind one facade: [`Consensus`].
+//!
+//! A command goes [`Consensus::propose`] → `proposer` (packs what waits) → openraft → `store::log`
+//! (on the disk of a quorum) → `store::machine` → [`ledger::Ledger::apply`] → the chain. Nothing is
+//! acknowledged before the log's disk has it.
+
+pub mod chain_store;
+mod clock;
+mod expiry;
+mod keeper;
+pub mod ledger;
+mod metrics;
+mod network;
+mod proposer;
+mod serve;
+mod shell;
+mod store;
+mod types;
+
+pub use chain_store::ChainStore;
+pub use ledger::{Ledger, News};
+pub use metrics::Metrics;
+pub use network::{Lane, MAX_FRAME_BYTES, NoPeers, PeerTransport, TransportError};
+pub use store::StoreError;
+pub use store::log::SyncTimes;
+pub use types::Peer;
+
+use crate::network::{Asker, Reply, Request};
+use crate::shell::{Running, Shell};
+use hale_model::chain::Entry;
+use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
+use hale_model::{HostName, Keypair, NodeId, canonical};
+use openraft::SnapshotPolicy;
+use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::broadcast;
+use tokio::time::timeout;
+
+/// What happened and was not heard yet; who falls further behind is told so.
+const NEWS: usize = 4096;
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Between two heartbeats of a leader; also what a replication request may take.
+    pub heartbeat: Duration,
+    /// A follower that hears nothing for this long, at least, stands for election.
+    pub election_min: Duration,
+    /// At most.
+    pub election_max: Duration,
+    /// A write or a linearizable read waits so long for a leader.
+    pub write: Duration,
+    /// One attempt to forward a write to the leader.
+    pub forward: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            heartbeat: ms(100),
+            election_min: ms(300),
+            election_max: ms(600),
+            write: ms(5_000),
+            forward: ms(2_000),
+        }
+    }
+}
+
+/// What a node's consensus needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the log, the state and the snapshot are kept. The chain is kept by its own store.
+    pub dir: PathBuf,
+    /// Who this node is.
+    pub key: Keypair,
+    /// Which cluster it belongs to; frames of others are refused.
+    pub cluster: u64,
+    /// On which host it runs.
+    pub host: HostName,
+    /// Where peers find it, `host:port`.
+    pub addr: String,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Below so many free bytes on the disk nothing is written any more.
+    pub reserve_bytes: u64,
+    /// A snapshot is taken every so many log entries; the log before it is then purged.
+    pub snapshot_every: u64,
+}
+
+impl Config {
+    /// With the usual limits: 32 MiB kept free, a snapshot every 5,000 entries.
+    pub fn new(dir: PathBuf, key: Keypair, cluster: u64, host: HostName) -> Self {
+        Self {
+            dir,
+            key,
+            cluster,
+            host,
+            addr: String::new(),
+            timeouts: Timeouts::default(),
+            reserve_bytes: 32 << 20,
+            snapshot_every: 5_000,
+        }
+    }
+
+    fn raft(&self) -> Result<openraft::Config, ConsensusError> {
+        let ms = |d: Duration| d.as_millis() as u64;
+        let t = &self.timeouts;
+        let config = openraft::Config {
+            cluster_name: format!("{:016x}", self.cluster),
+            heartbeat_interval: ms(t.heartbeat),
+            election_timeout_min: ms(t.election_min),
+            election_timeout_max: ms(t.election_max),
+            install_snapshot_timeout: 10_000,
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
+            max_in_snapshot_log_to_keep: self.snapshot_every / 5,
+            replication_lag_threshold: self.snapshot_every.saturating_mul(2),
+            snapshot_max_chunk_size: 1 << 20,
+            ..openraft::Config::default()
+        };
+        config
+            .validate()
+            .map_err(|e| ConsensusError::Raft(e.to_string()))
+    }
+}
+
+/// Why the ledger can't be started or founded.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// What is on disk can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no threads.
+    #[error("the ledger's threads can't be started")]
+    Runtime(#[source] std::io::Error),
+    /// Raft does not start.
+    #[error("the ledger can't start: {0}")]
+    Raft(String),
+    /// It was founded before.
+    #[error("this node belongs to a cluster already; `hale status` shows it")]
+    Founded,
+    /// There is no cluster yet.
+    #[error("this node belongs to no cluster yet; found one with `hale init`")]
+    NotFounded,
+    /// The founding entry was refused.
+    #[error("the founding entry was refused")]
+    Refused(#[source] Refusal),
+    /// The founding entry could not be written.
+    #[error("the founding entry could not be written")]
+    Ledger(#[source] LedgerError),
+}
+
+/// A node's part in the cluster's ledger. It runs on threads of its own, so that a busy node still
+/// answers heartbeats. Dropping it without [`Consensus::stop`] is what a crash is: nothing
+/// acknowledged is lost.
+pub struct Consensus {
+    shell: Arc<Shell>,
+    runtime: Option<Runtime>,
+}
+
+impl Consensus {
+    /// Opens what is in the directory, or makes an empty node of it, and takes part. A group of one
+    /// is ready when this returns; any other finds its leader by itself.
+    ///
+    /// # Errors
+    /// If the directory is another's, in use, damaged, or does not fit the chain.
+    pub async fn start(
+        config: Config,
+        chain: Arc<dyn ChainStore>,
+        transport: Arc<dyn PeerTransport>,
+    ) -> Result<Self, ConsensusError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("hale-raft")
+            .enable_all()
+            .build()
+            .map_err(ConsensusError::Runtime)?;
+        let (queue, waiting) = proposer::Queue::new();
+        let (news, heard) = broadcast::channel(NEWS);
+        let asker = Asker {
+            cluster: config.cluster,
+            transport,
+        };
+        let shell = Arc::new(Shell::new(config, chain, asker, news, queue));
+        let this = Self {
+            shell: Arc::clone(&shell),
+            runtime: Some(runtime),
+        };
+        let opened = this.on_runtime(async move {
+            let running = shell.open().await?;
+            shell.set_running(running);
+            tokio::spawn(proposer::run(Arc::clone(&shell), waiting));
+            tokio::spawn(keeper::run(Arc::clone(&shell), heard));
+            tokio::spawn(shell.supervise());
+            Ok::<(), ConsensusError>(())
+        });
+        opened
+            .await
+            .unwrap_or_else(|| Err(ConsensusError::Raft("its threads stopped".into())))?;
+        Ok(this)
+    }
+
+    /// Founds a cluster of this one node, and puts it on the roster.
+    ///
+    /// # Errors
+    /// If it belongs to one already, or the entry can't be written.
+    pub async fn found(&self) -> Result<(), ConsensusError> {
+        let running = self.shell.running().map_err(ConsensusError::Ledger)?;
+        let me = self.shell.me.clone();
+        let founding = running
+            .raft
+            .initialize(BTreeMap::from([(me.node.raft_id(), me)]))
+            .await;
+        match founding {
+            Ok(()) => {}
+            // A founding that was cut short is finished.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_)))
+                if self.shell.ledger.read().roster().next().is_none() => {}
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                return Err(ConsensusError::Founded);
+            }
+            Err(e) => return Err(ConsensusError::Raft(e.to_string())),
+        }
+        match self.propose(self.enrolment()?).await {
+            Ok(Answer::Refused(refusal)) => Err(ConsensusError::Refused(refusal)),
+            Ok(_) => Ok(()),
+            Err(e) => Err(ConsensusError::Ledger(e)),
+        }
+    }
+
+    fn enrolment(&self) -> Result<Command, ConsensusError> {
+        let Config {
+            key, host, cluster, ..
+        } = &self.shell.config;
+        let body = canonical::to_bytes(&serde_json::json!({
+            "schema": "hale.enrolment.v1",
+            "node": key.node_id(),
+            "host": host,
+            "cluster": format!("{cluster:016x}"),
+            "at": shell::wall_clock(),
+        }));
+        let body = body.map_err(|e| ConsensusError::Raft(e.to_string()))?;
+        let entry = Signed::new(EntryKind::Enrolment, body, key);
+        Ok(Command::Enrol {
+            node: key.node_id(),
+            host: host.clone(),
+            entry,
+        })
+    }
+
+    /// Whether this node belongs to a cluster.
+    pub fn is_founded(&self) -> bool {
+        self.shell.ledger.read().roster().next().is_some()
+    }
+
+    /// Has a command applied, through whoever leads. It may be asked again after an error: the
+    /// ledger recognises a repetition.
+    ///
+    /// # Errors
+    /// If there is no leader in time, too much waits, or the disk does not take it. A refusal is
+    /// an answer.
+    pub async fn propose(&self, command: Command) -> Result<Answer, LedgerError> {
+        self.shell
+            .queue
+            .propose(command, self.shell.config.timeouts.write)
+            .await
+    }
+
+    /// Reads the ledger as of now: all that was acknowledged before this call is seen.
+    ///
+    /// # Errors
+    /// If no leader confirms in time.
+    pub async fn read<T>(&self, view: impl FnOnce(&Ledger) -> T) -> Result<T, LedgerError> {
+        let shell = &self.shell;
+        let confirmed = timeout(shell.config.timeouts.write, self.confirm()).await;
+        confirmed.map_err(|_| shell.no_leader())??;
+        Ok(view(&shell.ledger.read()))
+    }
+
+    /// Reads what this node applied so far, which may be old on a node that lost its leader.
+    pub fn read_stale<T>(&self, view: impl FnOnce(&Ledger) -> T) -> T {
+        view(&self.shell.ledger.read())
+    }
+
+    /// How long ago a quorum last confirmed this node as the leader; nothing on a follower.
+    pub fn confirmed_ago(&self) -> Option<Duration> {
+        let running = self.shell.running().ok()?;
+        let ago = running.raft.metrics().borrow().millis_since_quorum_ack;
+        ago.map(Duration::from_millis)
+    }
+
+    /// What changes from now on. Who is slower than [`NEWS`] changes is told how many it missed.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.shell.news.subscribe()
+    }
+
+    /// Entries of the chain by number, as many of the range as there are.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub fn entries(&self, range: Range<u64>) -> std::io::Result<Vec<Entry>> {
+        self.shell.chain.read(range)
+    }
+
+    /// Answers a frame from a peer that the transport has authenticated as `from`.
+    pub async fn serve(&self, from: NodeId, frame: &[u8]) -> Vec<u8> {
+        self.shell.serve(from, frame).await
+    }
+
+    /// How it is doing.
+    pub fn metrics(&self) -> Metrics {
+        metrics::of(&self.shell)
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.shell.me.node
+    }
+
+    /// Adds a node outside the vote, and waits until it caught up. The seats are planned elsewhere.
+    ///
+    /// # Errors
+    /// If this node does not lead, or the change is refused.
+    pub async fn add_learner(&self, peer: Peer) -> Result<(), ConsensusError> {
+        let running = self.shell.running().map_err(ConsensusError::Ledger)?;
+        let added = running
+            .raft
+            .add_learner(peer.node.raft_id(), peer, true)
+            .await;
+        added
+            .map(drop)
+            .map_err(|e| ConsensusError::Raft(e.to_string()))
+    }
+
+    /// Makes exactly these nodes the voters; each must be a learner or voter already.
+    ///
+    /// # Errors
+    /// If this node does not lead, or the change is refused.
+    pub async fn set_voters(&self, voters: &[NodeId]) -> Result<(), ConsensusError> {
+        let running = self.shell.running().map_err(ConsensusError::Ledger)?;
+        let ids: std::collections::BTreeSet<_> = voters.iter().map(NodeId::raft_id).collect();
+        let changed = running.raft.change_membership(ids, false).await;
+        changed
+            .map(drop)
+            .map_err(|e| ConsensusError::Raft(e.to_string()))
+    }
+
+    /// Stops, with everything stored.
+    pub async fn stop(mut self) {
+        let shell = Arc::clone(&self.shell);
+        self.on_runtime(async move { shell.stop().await }).await;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Waits until a read index is confirmed and applied here.
+    async fn confirm(&self) -> Result<(), LedgerError> {
+        let shell = &self.shell;
+        loop {
+            let running = shell.running()?;
+            match running.raft.ensure_linearizable().await {
+                Ok(_) => return Ok(()),
+                Err(RaftError::Fatal(e)) => return Err(shell.fatal(&e)),
+                Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
+                    if let Some(index) = self.ask_read_index(&running).await {
+                        return self.applied(&running, index).await;
+                    }
+                }
+                Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {}
+            }
+            tokio::time::sleep(shell.config.timeouts.heartbeat / 4).await;
+        }
+    }
+
+    async fn ask_read_index(&self, running: &Running) -> Option<u64> {
+        let shell = &self.shell;
+        let leader = network::leader(&running.raft).filter(|l| l.node != shell.me.node)?;
+        let patience = shell.config.timeouts.forward;
+        match shell
+            .asker
+            .ask(&leader, Lane::Urgent, &Request::ReadIndex, patience)
+            .await
+        {
+            Ok(Reply::ReadIndex(index)) => Some(index.unwrap_or(0)),
+            _ => None,
+        }
+    }
+
+    async fn applied(&self, running: &Running, index: u64) -> Result<(), LedgerError> {
+        let wait = running.raft.wait(Some(self.shell.config.timeouts.write));
+        let applied = wait
+            .applied_index_at_least(Some(index), "a linearizable read")
+            .await;
+        applied.map(drop).map_err(|_| self.shell.no_leader())
+    }
+
+    /// Runs something on Raft's own threads and waits for it; nothing if it could not end.
+    async fn on_runtime<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.runtime.as_ref()?.spawn(work).await.ok()
+    }
+}
+
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

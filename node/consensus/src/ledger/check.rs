@@ -1,0 +1,71 @@
+//! What must hold of a command before it changes anything.
+
+use super::Ledger;
+use hale_model::canonical;
+use hale_model::ledger::{EntryKind, MAX_BODY_BYTES, Refusal, Signed};
+use std::ops::RangeInclusive;
+
+/// Whether a text is within its bound.
+pub(super) fn text(what: &str, text: &str, limit: usize) -> Result<(), Refusal> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    Err(Refusal::BadEntry(format!(
+        "{what} has {} bytes, {limit} are allowed",
+        text.len()
+    )))
+}
+
+/// Whether a time to live is within its bounds.
+pub(super) fn ttl(ttl_ms: u64, range: &RangeInclusive<u64>) -> Result<(), Refusal> {
+    if range.contains(&ttl_ms) {
+        return Ok(());
+    }
+    let (from, to) = (range.start(), range.end());
+    Err(Refusal::BadEntry(format!(
+        "a ttl of {ttl_ms} ms is not between {from} and {to} ms"
+    )))
+}
+
+/// Whether bytes are the canonical form of the JSON they hold (RFC 8785).
+pub(super) fn canonical(what: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    let value: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|e| Refusal::BadEntry(format!("{what} is not JSON: {e}")))?;
+    let again =
+        canonical::to_bytes(&value).map_err(|e| Refusal::BadEntry(format!("{what}: {e}")))?;
+    if again == bytes {
+        return Ok(());
+    }
+    Err(Refusal::BadEntry(format!(
+        "{what} is not canonical JSON (RFC 8785)"
+    )))
+}
+
+impl Ledger {
+    /// Whether an entry may go on the chain: its kind, size and form, a signer on the roster, and
+    /// last, because it costs most, the signature.
+    pub(super) fn check(&self, signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
+        if !self.is_enrolled(&signed.signer) {
+            return Err(Refusal::UnknownNode(signed.signer));
+        }
+        bare(signed, kind)
+    }
+}
+
+/// As [`Ledger::check`], whoever the signer is.
+pub(super) fn bare(signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
+    if signed.kind != kind {
+        let (wanted, found) = (kind.as_str(), signed.kind.as_str());
+        return Err(Refusal::BadEntry(format!(
+            "its kind is {found}, {wanted} was expected"
+        )));
+    }
+    if signed.body.len() > MAX_BODY_BYTES {
+        let len = signed.body.len();
+        return Err(Refusal::BadEntry(format!(
+            "{len} bytes, {MAX_BODY_BYTES} are allowed"
+        )));
+    }
+    canonical("its body", &signed.body)?;
+    signed.verify().map_err(|_| Refusal::BadSignature)
+}

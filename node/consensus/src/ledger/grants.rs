@@ -1,0 +1,272 @@
+//! Leases: granted, renewed, expired, and each closed exactly once.
+
+use super::roster::signature_of;
+use super::{Applied, Ledger, News, Row, check, limits};
+use hale_model::ledger::{
+    Acquire, Answer, ApprovalState, Disposition, EntryKind, Lease, Refusal, Scope, Signed,
+};
+use hale_model::{Fence, NodeId, OutcomeStatus};
+
+impl Ledger {
+    pub(super) fn acquire(&mut self, index: u64, ask: Acquire) -> Result<Applied, Refusal> {
+        check::ttl(ask.ttl_ms, &limits::TTL_MS)?;
+        if let Scope::Custom(name) = &ask.scope {
+            check::text("the scope", name, limits::MAX_BY_BYTES)?;
+        }
+        if ask.entry.signer != ask.holder {
+            return Err(Refusal::BadSignature);
+        }
+        self.check(&ask.entry, EntryKind::Intent)?;
+        if let Some(answer) = self.asked_before(&ask)? {
+            return Ok(Applied::done(answer));
+        }
+        if let Some(freeze) = &self.head.frozen {
+            let (by, reason) = (freeze.by.clone(), freeze.reason.clone());
+            return Err(Refusal::Frozen { by, reason });
+        }
+        self.check_approval(&ask)?;
+        self.check_room(&ask)?;
+        Ok(self.grant(index, ask))
+    }
+
+    /// One run has one grant, however often it is asked for.
+    fn asked_before(&self, ask: &Acquire) -> Result<Option<Answer>, Refusal> {
+        if let Some(lease) = self.grants.values().find(|l| l.execution == ask.execution) {
+            if lease.holder != ask.holder || lease.scope != ask.scope {
+                return Err(held(lease));
+            }
+            if lease.plan_digest != ask.plan_digest {
+                let (approved, asked) = (lease.plan_digest, ask.plan_digest);
+                return Err(Refusal::PlanChanged { approved, asked });
+            }
+            if !lease.live {
+                return Err(Refusal::StaleFence(lease.fence));
+            }
+            return Ok(Some(Answer::Granted {
+                fence: lease.fence,
+                ttl_ms: lease.ttl_ms,
+            }));
+        }
+        let closed = |(fence, execution): &_| (*execution == ask.execution).then_some(*fence);
+        match self
+            .recent
+            .values()
+            .rev()
+            .find_map(|r| r.closed.as_ref().and_then(closed))
+        {
+            Some(fence) => Err(Refusal::AlreadyClosed(fence)),
+            None => Ok(None),
+        }
+    }
+
+    fn check_approval(&self, ask: &Acquire) -> Result<(), Refusal> {
+        let Some(id) = &ask.approval else {
+            return Ok(());
+        };
+        let approval = self
+            .approval(id)
+            .ok_or_else(|| Refusal::UnknownApproval(id.clone()))?;
+        if approval.state != ApprovalState::Approved {
+            return Err(Refusal::NotWaiting {
+                id: id.clone(),
+                state: approval.state,
+            });
+        }
+        if approval.plan_digest != ask.plan_digest {
+            let (approved, asked) = (approval.plan_digest, ask.plan_digest);
+            return Err(Refusal::PlanChanged { approved, asked });
+        }
+        if approval.node != ask.holder {
+            return Err(Refusal::UnknownApproval(id.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, ask: &Acquire) -> Result<(), Refusal> {
+        let conflicts = |l: &&Lease| l.live && l.scope.conflicts(&ask.scope);
+        if let Some(lease) = self.grants.values().find(conflicts) {
+            return Err(held(lease));
+        }
+        let full = |what: &str, limit: usize| {
+            Err(Refusal::Full {
+                what: what.into(),
+                limit: limit as u64,
+            })
+        };
+        if self.grants.len() >= limits::MAX_OPEN_GRANTS {
+            return full("open grants in the cluster", limits::MAX_OPEN_GRANTS);
+        }
+        let own = self
+            .grants
+            .values()
+            .filter(|l| l.holder == ask.holder)
+            .count();
+        if own >= limits::MAX_OPEN_GRANTS_PER_NODE {
+            return full("open grants of one node", limits::MAX_OPEN_GRANTS_PER_NODE);
+        }
+        Ok(())
+    }
+
+    /// The fence is the log index; where several grants share one log entry, the next free number
+    /// after the last fence. Either way it only rises.
+    fn grant(&mut self, index: u64, ask: Acquire) -> Applied {
+        let fence = Fence(index.max(self.head.last_fence.0.saturating_add(1)));
+        self.head.last_fence = fence;
+        let mut out = Applied::done(Answer::Granted {
+            fence,
+            ttl_ms: ask.ttl_ms,
+        });
+        if let Some(id) = &ask.approval {
+            self.settle(index, id, ApprovalState::Used, &mut out);
+        }
+        let lease = Lease {
+            fence,
+            scope: ask.scope,
+            holder: ask.holder,
+            ttl_ms: ask.ttl_ms,
+            generation: 0,
+            execution: ask.execution,
+            plan_digest: ask.plan_digest,
+            playbook: ask.playbook,
+            service: ask.service,
+            live: true,
+        };
+        self.grants.insert(fence, lease.clone());
+        self.touched.insert(Row::Grant(fence));
+        out.news.push(News::Granted(lease));
+        self.write(fence, ask.entry, &mut out);
+        out
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        fence: Fence,
+        holder: NodeId,
+        ttl_ms: u64,
+    ) -> Result<Applied, Refusal> {
+        check::ttl(ttl_ms, &limits::TTL_MS)?;
+        let lease = self
+            .grants
+            .get_mut(&fence)
+            .filter(|l| l.live && l.holder == holder)
+            .ok_or(Refusal::StaleFence(fence))?;
+        lease.generation += 1;
+        lease.ttl_ms = ttl_ms;
+        let mut out = Applied::done(Answer::Renewed {
+            generation: lease.generation,
+        });
+        out.news.push(News::Renewed(lease.clone()));
+        self.touched.insert(Row::Grant(fence));
+        Ok(out)
+    }
+
+    pub(super) fn expire(&mut self, fence: Fence, generation: u64) -> Result<Applied, Refusal> {
+        let lease = self
+            .grants
+            .get_mut(&fence)
+            .filter(|l| l.live && l.generation == generation)
+            .ok_or(Refusal::StaleFence(fence))?;
+        lease.live = false;
+        let mut out = Applied::done(Answer::Done { entry: None });
+        out.news.push(News::Expired(lease.clone()));
+        self.touched.insert(Row::Grant(fence));
+        Ok(out)
+    }
+
+    /// The holder closes its grant. Once the lease ran out, any member may report it abandoned:
+    /// a node that never comes back can't say so itself.
+    pub(super) fn close(
+        &mut self,
+        fence: Fence,
+        holder: NodeId,
+        disposition: Disposition,
+        outcome: OutcomeStatus,
+        entry: Signed,
+    ) -> Result<Applied, Refusal> {
+        self.check(&entry, EntryKind::Record)?;
+        let Some(lease) = self.grants.get(&fence) else {
+            return self.closed_before(fence, &entry);
+        };
+        if lease.holder != holder {
+            return Err(Refusal::StaleFence(fence));
+        }
+        let reported = disposition == Disposition::Abandoned && !lease.live;
+        if entry.signer != holder && !reported {
+            return Err(Refusal::BadSignature);
+        }
+        if outcome == OutcomeStatus::Success && disposition != Disposition::Done {
+            return Err(Refusal::BadEntry("a success is closed as done".into()));
+        }
+        if self.written_before(&entry).is_some() {
+            return Err(Refusal::BadEntry("this record was written before".into()));
+        }
+        let lease = lease.clone();
+        self.grants.remove(&fence);
+        self.touched.insert(Row::Grant(fence));
+        self.count(&lease, outcome);
+        let mut out = Applied::done(Answer::Done { entry: None });
+        let signature = signature_of(&entry);
+        let place = self.write(fence, entry, &mut out);
+        self.remember(
+            signature,
+            place.clone(),
+            Some((fence, lease.execution.clone())),
+        );
+        out.news.push(News::Closed {
+            lease,
+            disposition,
+            outcome,
+        });
+        out.answer = Answer::Done { entry: Some(place) };
+        Ok(out)
+    }
+
+    /// The same close again is answered as the first time; another one is refused.
+    fn closed_before(&self, fence: Fence, entry: &Signed) -> Result<Applied, Refusal> {
+        let was = |r: &&super::Recent| r.closed.as_ref().is_some_and(|(f, _)| *f == fence);
+        let recent = self
+            .recent
+            .values()
+            .rev()
+            .find(was)
+            .ok_or(Refusal::StaleFence(fence))?;
+        if recent.signature != signature_of(entry) {
+            return Err(Refusal::AlreadyClosed(fence));
+        }
+        Ok(Applied::done(Answer::Done {
+            entry: Some(recent.entry.clone()),
+        }))
+    }
+
+    fn count(&mut self, lease: &Lease, outcome: OutcomeStatus) {
+        let key = (lease.playbook.clone(), lease.service.clone());
+        if self.history.len() >= limits::MAX_HISTORIES && !self.history.contains_key(&key) {
+            return;
+        }
+        let mut history = self.history.get(&key).copied().unwrap_or_default();
+        match outcome {
+            OutcomeStatus::Success => history.succeeded += 1,
+            // What nobody finished has not helped either.
+            OutcomeStatus::Failed | OutcomeStatus::RolledBack | OutcomeStatus::Abandoned => {
+                history.failed += 1;
+            }
+            OutcomeStatus::Aborted => history.aborted += 1,
+            OutcomeStatus::Escalated
+            | OutcomeStatus::Denied
+            | OutcomeStatus::Expired
+            | OutcomeStatus::SelfResolved => return,
+        }
+        self.touched
+            .insert(Row::History(key.0.clone(), key.1.clone()));
+        self.history.insert(key, history);
+    }
+}
+
+fn held(lease: &Lease) -> Refusal {
+    Refusal::Held {
+        scope: lease.scope.clone(),
+        fence: lease.fence,
+        holder: lease.holder,
+        playbook: lease.playbook.clone(),
+    }
+}

@@ -1,0 +1,314 @@
+//! The ledger: the replicated state machine. A command and its log index go in; an answer, the
+//! entries it puts on the chain, and what changed come out. No clock, no float, no hash map, no
+//! I/O: the same commands give the same bytes on every node.
+
+mod approvals;
+mod check;
+mod grants;
+pub mod limits;
+mod roster;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use rows::{Change, Row, StateError};
+
+use hale_model::chain::Entry;
+use hale_model::ledger::{
+    Answer, Approval, ApprovalState, Command, Disposition, EntryKind, EntryRef, History, Lease,
+    Refusal, Signed,
+};
+use hale_model::{
+    ApprovalId, Digest, ExecutionId, Fence, HostName, IncidentId, NodeId, OutcomeStatus,
+    PlaybookName, ServiceName,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What became of one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// For whoever asked.
+    pub answer: Answer,
+    /// What it put at the end of the chain.
+    pub entries: Vec<Entry>,
+    /// What changed, for whoever listens.
+    pub news: Vec<News>,
+}
+
+impl Applied {
+    fn done(answer: Answer) -> Self {
+        Self {
+            answer,
+            entries: vec![],
+            news: vec![],
+        }
+    }
+}
+
+/// Something changed in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A node is on the roster.
+    Enrolled {
+        /// Its key.
+        node: NodeId,
+        /// Its host.
+        host: HostName,
+    },
+    /// A lease was granted.
+    Granted(Lease),
+    /// A lease runs for another ttl.
+    Renewed(Lease),
+    /// A lease ran out; its grant waits to be closed.
+    Expired(Lease),
+    /// A grant was closed.
+    Closed {
+        /// What it was.
+        lease: Lease,
+        /// How.
+        disposition: Disposition,
+        /// How the run ended.
+        outcome: OutcomeStatus,
+    },
+    /// An approval was asked for, answered, used, or no longer waits.
+    Approval {
+        /// Which.
+        id: ApprovalId,
+        /// For which incident.
+        incident: IncidentId,
+        /// The node that will run it.
+        node: NodeId,
+        /// Where it stands now.
+        state: ApprovalState,
+        /// Who answered.
+        by: Option<String>,
+        /// How long it may stand there, in milliseconds, by the leader's clock.
+        ttl_ms: u64,
+    },
+    /// Execution was frozen or thawed.
+    Frozen {
+        /// Stopped or allowed.
+        frozen: bool,
+        /// By whom.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// The chain grew.
+    Appended {
+        /// Where the entry stands.
+        entry: EntryRef,
+        /// What it tells.
+        kind: EntryKind,
+        /// Who says it.
+        signer: NodeId,
+    },
+}
+
+/// Why and by whom execution is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The end of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// How many entries there are: the number the next one gets.
+    pub entries: u64,
+    /// The hash of the last one; [`Digest::ZERO`] if there is none.
+    pub hash: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    entries: u64,
+    tip: Digest,
+    last_fence: Fence,
+    frozen: Option<Freeze>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            entries: 0,
+            tip: Digest::ZERO,
+            last_fence: Fence(0),
+            frozen: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    approval: Approval,
+    /// The log index of its last change, by which ended ones are forgotten.
+    since: u64,
+}
+
+/// A record that was written, to recognise its repetition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Recent {
+    /// Over its signature: one signed body is one record.
+    signature: Digest,
+    entry: EntryRef,
+    /// The grant it closed, and for which run.
+    closed: Option<(Fence, ExecutionId)>,
+}
+
+/// The state. See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    head: Head,
+    roster: BTreeMap<NodeId, HostName>,
+    grants: BTreeMap<Fence, Lease>,
+    approvals: BTreeMap<ApprovalId, Asked>,
+    history: BTreeMap<(PlaybookName, Option<ServiceName>), History>,
+    /// By the entry's number.
+    recent: BTreeMap<u64, Recent>,
+    /// What changed since it was last stored; no part of the state.
+    touched: BTreeSet<Row>,
+}
+
+impl Ledger {
+    /// Applies the command at this log index. Several commands may share an index; the index never
+    /// falls.
+    pub fn apply(&mut self, index: u64, command: Command) -> Applied {
+        let outcome = match command {
+            Command::Enrol { node, host, entry } => self.enrol(node, host, entry),
+            Command::Acquire(ask) => self.acquire(index, ask),
+            Command::Renew {
+                fence,
+                holder,
+                ttl_ms,
+            } => self.renew(fence, holder, ttl_ms),
+            Command::Expire { fence, generation } => self.expire(fence, generation),
+            Command::Close {
+                fence,
+                holder,
+                disposition,
+                outcome,
+                entry,
+            } => self.close(fence, holder, disposition, outcome, entry),
+            Command::Append { entry } => self.append_record(entry),
+            Command::AskApproval(ask) => self.ask(index, ask),
+            Command::Answer {
+                approval,
+                plan_digest,
+                approve,
+                by,
+                entry,
+            } => self.answer(index, &approval, plan_digest, approve, by, entry),
+            Command::CloseApproval {
+                approval,
+                state,
+                entry,
+            } => self.close_approval(index, &approval, state, entry),
+            Command::Freeze {
+                frozen,
+                by,
+                reason,
+                entry,
+            } => self.freeze(frozen, Freeze { by, reason }, entry),
+        };
+        outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))
+    }
+
+    /// Grants that are not closed, by fence; those that expired are not `live`.
+    pub fn leases(&self) -> impl Iterator<Item = &Lease> {
+        self.grants.values()
+    }
+
+    /// The grant under this fence, if it is open.
+    pub fn lease(&self, fence: Fence) -> Option<&Lease> {
+        self.grants.get(&fence)
+    }
+
+    /// Approvals: all that wait or were given, and the last [`limits::MAX_ENDED_APPROVALS`] that
+    /// ended (those without their plan). Their entries' bodies are on the chain, not here.
+    pub fn approvals(&self) -> impl Iterator<Item = &Approval> {
+        self.approvals.values().map(|a| &a.approval)
+    }
+
+    /// One approval.
+    pub fn approval(&self, id: &ApprovalId) -> Option<&Approval> {
+        self.approvals.get(id).map(|a| &a.approval)
+    }
+
+    /// Who belongs to the cluster, and on which host.
+    pub fn roster(&self) -> impl Iterator<Item = (&NodeId, &HostName)> {
+        self.roster.iter()
+    }
+
+    /// Whether a node belongs to the cluster.
+    pub fn is_enrolled(&self, node: &NodeId) -> bool {
+        self.roster.contains_key(node)
+    }
+
+    /// How a playbook did on a service.
+    pub fn history(&self, playbook: &PlaybookName, service: Option<&ServiceName>) -> History {
+        let key = (playbook.clone(), service.cloned());
+        self.history.get(&key).copied().unwrap_or_default()
+    }
+
+    /// How all playbooks did.
+    pub fn histories(
+        &self,
+    ) -> impl Iterator<Item = (&PlaybookName, Option<&ServiceName>, &History)> {
+        self.history.iter().map(|((p, s), h)| (p, s.as_ref(), h))
+    }
+
+    /// Who stopped execution and why; none if it is allowed.
+    pub fn frozen(&self) -> Option<&Freeze> {
+        self.head.frozen.as_ref()
+    }
+
+    /// The end of the chain.
+    pub fn tip(&self) -> Tip {
+        Tip {
+            entries: self.head.entries,
+            hash: self.head.tip,
+        }
+    }
+
+    /// Puts a checked entry on the chain.
+    fn write(&mut self, fence: Fence, signed: Signed, out: &mut Applied) -> EntryRef {
+        let (kind, signer) = (signed.kind, signed.signer);
+        let entry = Entry::after(self.head.entries, self.head.tip, fence, signed);
+        let place = EntryRef::from(&entry);
+        self.head.entries += 1;
+        self.head.tip = place.hash;
+        self.touched.insert(Row::Head);
+        out.entries.push(entry);
+        out.news.push(News::Appended {
+            entry: place.clone(),
+            kind,
+            signer,
+        });
+        place
+    }
+
+    fn freeze(&mut self, frozen: bool, by: Freeze, entry: Signed) -> Result<Applied, Refusal> {
+        check::text("the name", &by.by, limits::MAX_BY_BYTES)?;
+        check::text("the reason", &by.reason, limits::MAX_TEXT_BYTES)?;
+        self.check(&entry, EntryKind::Freeze)?;
+        let wanted = frozen.then(|| by.clone());
+        let mut out = Applied::done(Answer::Done { entry: None });
+        if self.head.frozen == wanted {
+            return Ok(out);
+        }
+        self.head.frozen = wanted;
+        out.news.push(News::Frozen {
+            frozen,
+            by: by.by,
+            reason: by.reason,
+        });
+        let place = self.write(Fence(0), entry, &mut out);
+        out.answer = Answer::Done { entry: Some(place) };
+        Ok(out)
+    }
+}

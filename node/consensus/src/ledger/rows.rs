@@ -1,0 +1,211 @@
+//! The ledger's state as rows of bytes: what a store keeps of it, one row a thing, and what a
+//! snapshot is made of, all rows in order with a version and a checksum.
+
+use super::{Asked, Head, Ledger, Recent};
+use hale_model::ledger::{History, Lease};
+use hale_model::{ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, wire};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// The name of one row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Row {
+    /// The chain's tip, the last fence, the freeze.
+    Head,
+    /// A node on the roster.
+    Node(NodeId),
+    /// An open grant.
+    Grant(Fence),
+    /// An approval.
+    Approval(ApprovalId),
+    /// The outcomes of a playbook on a service.
+    History(PlaybookName, Option<ServiceName>),
+    /// A record written not long ago, by its entry's number.
+    Recent(u64),
+}
+
+/// Why bytes are not a ledger's state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// They are none, or cut short.
+    #[error("these bytes are not a ledger's state")]
+    NotAState,
+    /// Another version wrote them.
+    #[error(
+        "the ledger's state has version {0}, this binary knows {VERSION}; use the newer binary"
+    )]
+    Version(u8),
+    /// They changed since they were written.
+    #[error("the ledger's state does not match its checksum")]
+    Checksum,
+    /// A row can't be read.
+    #[error("a row of the ledger's state can't be read")]
+    Row(#[source] wire::WireError),
+    /// The state can't be written.
+    #[error("a row of the ledger's state can't be written")]
+    Encode(#[source] wire::WireError),
+}
+
+/// A row and what it holds now; nothing if it is gone.
+pub type Change = (Row, Option<Vec<u8>>);
+
+/// The version of the rows and of the snapshot around them.
+const VERSION: u8 = 1;
+const MAGIC: [u8; 4] = *b"HLED";
+const HEADER_BYTES: usize = 4 + 1 + 32;
+
+/// A row's bytes tell what it is, so that a store needs no schema.
+#[derive(Serialize, Deserialize)]
+enum Content {
+    Head(Head),
+    Node(NodeId, HostName),
+    Grant(Lease),
+    Approval(Asked),
+    History(PlaybookName, Option<ServiceName>, History),
+    Recent(Recent),
+}
+
+impl Ledger {
+    /// What changed since the last call: each row that is to be stored (`Some`) or removed.
+    ///
+    /// # Errors
+    /// If a row is over the limit of one value; nothing is forgotten then.
+    pub fn take_touched(&mut self) -> Result<Vec<Change>, StateError> {
+        let rows: Result<Vec<_>, _> = self
+            .touched
+            .iter()
+            .map(|row| Ok((row.clone(), self.content(row)?)))
+            .collect();
+        let rows = rows?;
+        self.touched.clear();
+        Ok(rows)
+    }
+
+    /// All rows, in order.
+    ///
+    /// # Errors
+    /// If a row is over the limit of one value.
+    pub fn rows(&self) -> Result<Vec<(Row, Vec<u8>)>, StateError> {
+        let mut names = vec![Row::Head];
+        names.extend(self.roster.keys().map(|n| Row::Node(*n)));
+        names.extend(self.grants.keys().map(|f| Row::Grant(*f)));
+        names.extend(self.approvals.keys().map(|a| Row::Approval(a.clone())));
+        names.extend(
+            self.history
+                .keys()
+                .map(|(p, s)| Row::History(p.clone(), s.clone())),
+        );
+        names.extend(self.recent.keys().map(|n| Row::Recent(*n)));
+        let with_content = |row: Row| {
+            let content = self.content(&row);
+            content
+                .map(|bytes| bytes.map(|bytes| (row, bytes)))
+                .transpose()
+        };
+        names.into_iter().filter_map(with_content).collect()
+    }
+
+    fn content(&self, row: &Row) -> Result<Option<Vec<u8>>, StateError> {
+        let content = match row {
+            Row::Head => Some(Content::Head(self.head.clone())),
+            Row::Node(n) => self.roster.get(n).map(|h| Content::Node(*n, h.clone())),
+            Row::Grant(f) => self.grants.get(f).cloned().map(Content::Grant),
+            Row::Approval(a) => self.approvals.get(a).cloned().map(Content::Approval),
+            Row::History(p, s) => {
+                let history = self.history.get(&(p.clone(), s.clone()));
+                history.map(|h| Content::History(p.clone(), s.clone(), *h))
+            }
+            Row::Recent(n) => self.recent.get(n).cloned().map(Content::Recent),
+        };
+        content
+            .map(|c| wire::encode(&c).map_err(StateError::Encode))
+            .transpose()
+    }
+
+    /// The ledger that these rows are of, in any order.
+    ///
+    /// # Errors
+    /// If one can't be read.
+    pub fn from_rows<B: AsRef<[u8]>>(
+        rows: impl IntoIterator<Item = B>,
+    ) -> Result<Self, StateError> {
+        let mut ledger = Self::default();
+        for bytes in rows {
+            match wire::decode(bytes.as_ref()).map_err(StateError::Row)? {
+                Content::Head(head) => ledger.head = head,
+                Content::Node(node, host) => {
+                    ledger.roster.insert(node, host);
+                }
+                Content::Grant(lease) => {
+                    ledger.grants.insert(lease.fence, lease);
+                }
+                Content::Approval(asked) => {
+                    ledger.approvals.insert(asked.approval.id.clone(), asked);
+                }
+                Content::History(playbook, service, history) => {
+                    ledger.history.insert((playbook, service), history);
+                }
+                Content::Recent(recent) => {
+                    ledger.recent.insert(recent.entry.index, recent);
+                }
+            }
+        }
+        Ok(ledger)
+    }
+
+    /// The whole state: `"HLED" version(1) sha256(32) { len(4) row }*`, equal for equal ledgers.
+    /// The chain's entries are not in it.
+    ///
+    /// # Errors
+    /// If a row is over the limit of one value.
+    pub fn encode(&self) -> Result<Vec<u8>, StateError> {
+        let mut rows = vec![];
+        for (_, row) in self.rows()? {
+            rows.extend_from_slice(&(row.len() as u32).to_be_bytes());
+            rows.extend_from_slice(&row);
+        }
+        let mut out = Vec::with_capacity(HEADER_BYTES + rows.len());
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        out.extend_from_slice(Digest::of(&rows).as_bytes());
+        out.extend_from_slice(&rows);
+        Ok(out)
+    }
+
+    /// Reads what [`Ledger::encode`] wrote.
+    ///
+    /// # Errors
+    /// If the bytes are no state, of another version, or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+        let (head, mut rows) = bytes
+            .split_at_checked(HEADER_BYTES)
+            .ok_or(StateError::NotAState)?;
+        if head[..4] != MAGIC {
+            return Err(StateError::NotAState);
+        }
+        if head[4] != VERSION {
+            return Err(StateError::Version(head[4]));
+        }
+        if Digest::of(rows).as_bytes() != &head[5..] {
+            return Err(StateError::Checksum);
+        }
+        let mut found = vec![];
+        while !rows.is_empty() {
+            let (len, rest) = rows.split_first_chunk::<4>().ok_or(StateError::NotAState)?;
+            let len = u32::from_be_bytes(*len) as usize;
+            let (row, rest) = rest.split_at_checked(len).ok_or(StateError::NotAState)?;
+            found.push(row);
+            rows = rest;
+        }
+        Self::from_rows(found)
+    }
+
+    /// Everything is to be stored anew, as after a snapshot was installed.
+    ///
+    /// # Errors
+    /// If a row is over the limit of one value.
+    pub fn take_all(&mut self) -> Result<Vec<(Row, Vec<u8>)>, StateError> {
+        self.touched = BTreeSet::new();
+        self.rows()
+    }
+}

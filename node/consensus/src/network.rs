@@ -1,0 +1,285 @@
+//! Raft's words between nodes. The bytes travel by a [`PeerTransport`], which knows nothing of
+//! Raft; here they are framed, bounded, and checked.
+
+use crate::types::{Peer, Raft, Types};
+use hale_model::ledger::Answer;
+use hale_model::port::Later;
+use hale_model::wire::{self, WireError};
+use openraft::error::{
+    Infallible, InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest frame of Raft's, either way.
+pub const MAX_FRAME_BYTES: usize = wire::MAX_VALUE_BYTES;
+/// A peer that can't be reached is asked again after this long. openraft's own 500 ms would be
+/// longer than an election.
+const BACKOFF: Duration = Duration::from_millis(50);
+const REQUEST: u8 = 0x10;
+const REPLY: u8 = 0x11;
+
+/// Which connection a frame travels on: bulk never delays a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Heartbeats, votes, entries, forwarded commands.
+    Urgent,
+    /// Snapshots and stretches of the chain.
+    Bulk,
+}
+
+/// How bytes reach the other nodes of the group. An implementation authenticates both ends.
+pub trait PeerTransport: Send + Sync + 'static {
+    /// Sends one frame and waits for the one that answers it, at most `timeout`.
+    fn ask(
+        &self,
+        to: Peer,
+        lane: Lane,
+        frame: Vec<u8>,
+        timeout: Duration,
+    ) -> Later<Result<Vec<u8>, TransportError>>;
+}
+
+/// Why a peer gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// There is no way to it right now.
+    #[error("{peer} can't be reached: {why}")]
+    Unreachable {
+        /// Whom.
+        peer: String,
+        /// Why.
+        why: String,
+    },
+    /// It took too long.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// A transport without peers: the group of one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoPeers;
+
+impl PeerTransport for NoPeers {
+    fn ask(
+        &self,
+        to: Peer,
+        _: Lane,
+        _: Vec<u8>,
+        _: Duration,
+    ) -> Later<Result<Vec<u8>, TransportError>> {
+        let why = "this node runs without a cluster transport".into();
+        let error = TransportError::Unreachable {
+            peer: to.node.short(),
+            why,
+        };
+        Box::pin(async move { Err(error) })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Append(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<u64>),
+    Snapshot(InstallSnapshotRequest<Types>),
+    /// A stretch of the chain, from the first number up to the second.
+    Entries(u64, u64),
+    /// Commands for the leader; not forwarded again.
+    Propose(crate::types::Pack),
+    /// Up to where must be applied for a read to be linearizable?
+    ReadIndex,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Append(AppendEntriesResponse<u64>),
+    Vote(VoteResponse<u64>),
+    Snapshot(Result<InstallSnapshotResponse<u64>, InstallSnapshotError>),
+    Entries(Vec<Vec<u8>>),
+    Proposed(Vec<Answer>),
+    ReadIndex(Option<u64>),
+    /// This node does not lead.
+    NotLeader,
+    /// It can't: its disk, its state.
+    Unable(String),
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the peer's bytes are not understood")]
+    Wire(#[from] WireError),
+    #[error("the peer answered something else than it was asked")]
+    Unexpected,
+    #[error("the peer can't: {0}")]
+    Unable(String),
+}
+
+pub(crate) fn frame_request(cluster: u64, request: &Request) -> Result<Vec<u8>, WireError> {
+    wire::frame(REQUEST, cluster, &wire::encode(request)?)
+}
+
+pub(crate) fn frame_reply(cluster: u64, reply: &Reply) -> Result<Vec<u8>, WireError> {
+    wire::frame(REPLY, cluster, &wire::encode(reply)?)
+}
+
+pub(crate) fn parse_request(cluster: u64, frame: &[u8]) -> Result<Request, WireError> {
+    parse(REQUEST, cluster, frame)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    kind: u8,
+    cluster: u64,
+    frame: &[u8],
+) -> Result<T, WireError> {
+    let header = wire::frame_header(frame, cluster, MAX_FRAME_BYTES)?;
+    let payload = &frame[wire::FRAME_HEADER_BYTES..];
+    if header.kind != kind {
+        return Err(WireError::NotAFrame);
+    }
+    if payload.len() != header.len {
+        return Err(WireError::Short);
+    }
+    wire::decode(payload)
+}
+
+/// Asks peers, in one cluster's frames. Cloning shares the transport.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) cluster: u64,
+    pub(crate) transport: Arc<dyn PeerTransport>,
+}
+
+impl Asker {
+    pub(crate) async fn ask(
+        &self,
+        to: &Peer,
+        lane: Lane,
+        request: &Request,
+        timeout: Duration,
+    ) -> Result<Reply, AskError> {
+        let frame = frame_request(self.cluster, request)?;
+        let answer = self.transport.ask(to.clone(), lane, frame, timeout);
+        let answer = tokio::time::timeout(timeout, answer).await;
+        let frame = answer.map_err(|_| TransportError::TimedOut)??;
+        match parse(REPLY, self.cluster, &frame)? {
+            Reply::Unable(why) => Err(AskError::Unable(why)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Asker {
+    type Network = Line;
+
+    async fn new_client(&mut self, target: u64, node: &Peer) -> Line {
+        Line {
+            asker: self.clone(),
+            target,
+            peer: node.clone(),
+        }
+    }
+}
+
+/// The line to one peer.
+pub(crate) struct Line {
+    asker: Asker,
+    target: u64,
+    peer: Peer,
+}
+
+type RpcError<E = Infallible> = RPCError<u64, Peer, RaftError<u64, E>>;
+
+impl Line {
+    async fn ask<E: std::error::Error>(
+        &self,
+        lane: Lane,
+        request: Request,
+        option: &RPCOption,
+    ) -> Result<Reply, RpcError<E>> {
+        let asked = self
+            .asker
+            .ask(&self.peer, lane, &request, option.hard_ttl())
+            .await;
+        asked.map_err(|e| match e {
+            // A late answer may still come in time the next time: at once.
+            AskError::Transport(TransportError::TimedOut) => {
+                RPCError::Network(NetworkError::new(&e))
+            }
+            e => RPCError::Unreachable(Unreachable::new(&e)),
+        })
+    }
+}
+
+fn unexpected<E: std::error::Error>() -> RpcError<E> {
+    RPCError::Unreachable(Unreachable::new(&AskError::Unexpected))
+}
+
+impl RaftNetwork<Types> for Line {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        match self
+            .ask(Lane::Urgent, Request::Append(rpc), &option)
+            .await?
+        {
+            Reply::Append(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<Types>,
+        option: RPCOption,
+    ) -> Result<InstallSnapshotResponse<u64>, RpcError<InstallSnapshotError>> {
+        match self
+            .ask(Lane::Bulk, Request::Snapshot(rpc), &option)
+            .await?
+        {
+            Reply::Snapshot(Ok(reply)) => Ok(reply),
+            Reply::Snapshot(Err(e)) => {
+                let error = RaftError::APIError(e);
+                Err(RPCError::RemoteError(RemoteError::new(self.target, error)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError> {
+        match self.ask(Lane::Urgent, Request::Vote(rpc), &option).await? {
+            Reply::Vote(reply) => Ok(reply),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}
+
+/// The node that leads, as far as this one knows.
+pub(crate) fn leader(raft: &Raft) -> Option<Peer> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow();
+    let id = metrics.current_leader?;
+    metrics
+        .membership_config
+        .membership()
+        .get_node(&id)
+        .cloned()
+}

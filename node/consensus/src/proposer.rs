@@ -1,0 +1,227 @@
+//! How commands reach the log: those that wait are packed into one entry, so that they share one
+//! wait for the disk. That is the group commit. The queue is bounded in commands and in bytes.
+
+use crate::network::{self, Lane, Reply, Request};
+use crate::shell::Shell;
+use crate::types::{Pack, Raft};
+use hale_model::ledger::{Answer, Command, LedgerError, Signed};
+use openraft::error::{ClientWriteError, Fatal, RaftError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Commands that may wait.
+const QUEUE: usize = 4096;
+/// Bytes that may wait.
+const QUEUE_BYTES: usize = 32 << 20;
+/// Commands and bytes that share one entry. Its bytes stay well below a frame's limit.
+const PACK: usize = 1024;
+const PACK_BYTES: usize = 4 << 20;
+/// Between two attempts to find a leader.
+const AGAIN: Duration = Duration::from_millis(30);
+
+/// A command that waits for its answer.
+pub(crate) struct Proposal {
+    command: Command,
+    bytes: usize,
+    by: Instant,
+    reply: oneshot::Sender<Result<Answer, LedgerError>>,
+}
+
+/// Where commands wait.
+pub(crate) struct Queue {
+    sender: mpsc::Sender<Proposal>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Proposal>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (
+            Self {
+                sender,
+                bytes: Arc::default(),
+            },
+            receiver,
+        )
+    }
+
+    /// How many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        QUEUE - self.sender.capacity()
+    }
+
+    /// Queues a command and waits for its answer, at most `patience`.
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        patience: Duration,
+    ) -> Result<Answer, LedgerError> {
+        let bytes = bytes_of(&command);
+        let (reply, answer) = oneshot::channel();
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > QUEUE_BYTES {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(LedgerError::Busy);
+        }
+        let proposal = Proposal {
+            command,
+            bytes,
+            by: Instant::now() + patience,
+            reply,
+        };
+        if let Err(e) = self.sender.try_send(proposal) {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(match e {
+                mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
+                mpsc::error::TrySendError::Closed(_) => LedgerError::Stopping,
+            });
+        }
+        match tokio::time::timeout(patience + AGAIN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(LedgerError::Stopping),
+            Err(_) => Err(LedgerError::NoLeader(patience.as_millis() as u64)),
+        }
+    }
+}
+
+/// About how many bytes a command takes; what has no bound of its own counts in full.
+fn bytes_of(command: &Command) -> usize {
+    let signed = |s: &Signed| s.body.len() + 128;
+    512 + match command {
+        Command::Enrol { entry, .. }
+        | Command::Close { entry, .. }
+        | Command::Append { entry }
+        | Command::CloseApproval { entry, .. } => signed(entry),
+        Command::Acquire(a) => signed(&a.entry),
+        Command::AskApproval(a) => signed(&a.entry) + a.plan.len() + a.rationale.len(),
+        Command::Answer { entry, by, .. } => signed(entry) + by.len(),
+        Command::Freeze {
+            entry, by, reason, ..
+        } => signed(entry) + by.len() + reason.len(),
+        Command::Renew { .. } | Command::Expire { .. } => 0,
+    }
+}
+
+/// Takes what waits, writes it as one entry, answers each, until the queue is closed.
+pub(crate) async fn run(shell: Arc<Shell>, mut queue: mpsc::Receiver<Proposal>) {
+    let mut last = 0;
+    while let Some(first) = queue.recv().await {
+        // Those who were just answered are about to ask again: let them share this entry.
+        for _ in 0..8 {
+            if queue.len() + 1 >= last {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let mut bytes = first.bytes;
+        let mut pack = vec![first];
+        while pack.len() < PACK
+            && bytes < PACK_BYTES
+            && let Ok(next) = queue.try_recv()
+        {
+            bytes += next.bytes;
+            pack.push(next);
+        }
+        last = pack.len();
+        shell.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        commit(&shell, pack).await;
+    }
+}
+
+async fn commit(shell: &Shell, pack: Vec<Proposal>) {
+    let by = pack.iter().map(|p| p.by).max().unwrap_or_else(Instant::now);
+    let (commands, replies): (Vec<_>, Vec<_>) =
+        pack.into_iter().map(|p| (p.command, p.reply)).unzip();
+    shell.counters.packs.fetch_add(1, Ordering::Relaxed);
+    shell
+        .counters
+        .commands
+        .fetch_add(replies.len() as u64, Ordering::Relaxed);
+    // A reply that nobody waits for any more is no error.
+    match write(shell, Pack(commands), by).await {
+        Ok(answers) => {
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                let _ = reply.send(Ok(answer));
+            }
+        }
+        Err(e) => {
+            for reply in replies {
+                let _ = reply.send(Err(e.clone()));
+            }
+        }
+    }
+}
+
+/// Writes a pack through whoever leads. A repetition is harmless: each command is one that the
+/// ledger recognises when it comes twice.
+async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, LedgerError> {
+    loop {
+        shell.has_room()?;
+        let running = shell.running()?;
+        match tokio::time::timeout_at(by, running.raft.client_write(pack.clone())).await {
+            Err(_) => return Err(shell.no_leader()),
+            Ok(Ok(written)) => return Ok(written.data),
+            Ok(Err(RaftError::Fatal(e))) => return Err(shell.fatal(&e)),
+            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(e)))) => {
+                return Err(LedgerError::Storage(e.to_string()));
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                if let Some(answers) = forward(shell, &running.raft, &pack, by).await {
+                    return Ok(answers);
+                }
+            }
+        }
+        if Instant::now() + AGAIN >= by {
+            return Err(shell.no_leader());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn forward(shell: &Shell, raft: &Raft, pack: &Pack, by: Instant) -> Option<Vec<Answer>> {
+    let leader = network::leader(raft).filter(|l| l.node != shell.me.node)?;
+    let request = Request::Propose(pack.clone());
+    let timeout = by
+        .saturating_duration_since(Instant::now())
+        .min(shell.config.timeouts.forward);
+    match shell
+        .asker
+        .ask(&leader, Lane::Urgent, &request, timeout)
+        .await
+    {
+        Ok(Reply::Proposed(answers)) if answers.len() == pack.0.len() => Some(answers),
+        Ok(_) => None,
+        Err(e) => {
+            tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
+            None
+        }
+    }
+}
+
+/// Writes a pack that a peer forwarded, if this node leads.
+pub(crate) async fn write_here(raft: &Raft, pack: Pack) -> Reply {
+    match raft.client_write(pack).await {
+        Ok(written) => Reply::Proposed(written.data),
+        Err(RaftError::APIError(_)) => Reply::NotLeader,
+        Err(RaftError::Fatal(e)) => Reply::Unable(e.to_string()),
+    }
+}
+
+impl Shell {
+    pub(crate) fn no_leader(&self) -> LedgerError {
+        LedgerError::NoLeader(self.config.timeouts.write.as_millis() as u64)
+    }
+
+    /// What a Raft node that stopped means for whoever asked.
+    pub(crate) fn fatal(&self, fatal: &Fatal<u64>) -> LedgerError {
+        match fatal {
+            Fatal::StorageError(e) => LedgerError::Storage(e.to_string()),
+            Fatal::Stopped | Fatal::Panicked => match self.running() {
+                Err(e) => e,
+                Ok(_) => LedgerError::Storage(fatal.to_string()),
+            },
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What this node answers its peers: Raft's requests, stretches of the chain, forwarded commands.
+
+use crate::ledger::Ledger;
+use crate::network::{self, AskError, Lane, MAX_FRAME_BYTES, Reply, Request};
+use crate::proposer::write_here;
+use crate::shell::{Running, Shell};
+use crate::store::locked;
+use crate::types::{Peer, SnapshotMeta, Types, Vote};
+use hale_model::NodeId;
+use hale_model::chain::Entry;
+use openraft::SnapshotSegmentId;
+use openraft::error::{InstallSnapshotError, SnapshotMismatch};
+use openraft::raft::{InstallSnapshotRequest, InstallSnapshotResponse};
+use openraft::storage::Snapshot;
+use std::io::Cursor;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// The largest snapshot taken from a peer, in bytes.
+const MAX_SNAPSHOT_BYTES: usize = 64 << 20;
+/// One answer holds so much of the chain, in entries and in bytes.
+const MAX_ENTRIES: u64 = 512;
+const MAX_ENTRIES_BYTES: usize = MAX_FRAME_BYTES / 2;
+const ENTRIES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A snapshot on its way in.
+#[derive(Default)]
+pub(crate) struct Inbound(Mutex<Option<(String, Vec<u8>)>>);
+
+impl Shell {
+    /// Answers a frame from an authenticated peer. Whatever the bytes are, there is an answer.
+    pub(crate) async fn serve(&self, from: NodeId, frame: &[u8]) -> Vec<u8> {
+        let cluster = self.config.cluster;
+        let reply = match network::parse_request(cluster, frame) {
+            Ok(request) => self.reply(from, request).await,
+            Err(e) => Reply::Unable(e.to_string()),
+        };
+        network::frame_reply(cluster, &reply).unwrap_or_default()
+    }
+
+    async fn reply(&self, from: NodeId, request: Request) -> Reply {
+        let running = match self.running() {
+            Ok(running) => running,
+            Err(e) => return Reply::Unable(e.to_string()),
+        };
+        if let Some(vote) = vote_of(&request)
+            && vote.leader_id.node_id != from.raft_id()
+        {
+            let name = from.short();
+            return Reply::Unable(format!("node {name} speaks for another node"));
+        }
+        let unable = |e: &dyn std::error::Error| Reply::Unable(e.to_string());
+        match request {
+            Request::Append(rpc) => running
+                .raft
+                .append_entries(rpc)
+                .await
+                .map_or_else(|e| unable(&e), Reply::Append),
+            Request::Vote(rpc) => running
+                .raft
+                .vote(rpc)
+                .await
+                .map_or_else(|e| unable(&e), Reply::Vote),
+            Request::Snapshot(rpc) => self.take_snapshot(&running, rpc).await,
+            Request::Entries(from, to) => self.stretch(from, to),
+            Request::Propose(pack) => write_here(&running.raft, pack).await,
+            Request::ReadIndex => match running.raft.get_read_log_id().await {
+                Ok((read, _)) => Reply::ReadIndex(read.map(|id| id.index)),
+                Err(_) => Reply::NotLeader,
+            },
+        }
+    }
+
+    /// Collects a snapshot's pieces; with the last one the missing stretch of the chain is fetched
+    /// from the sender, and only then the snapshot is installed.
+    async fn take_snapshot(&self, running: &Running, rpc: InstallSnapshotRequest<Types>) -> Reply {
+        let whole = match self.inbound.piece(&rpc) {
+            Ok(None) => return Reply::Snapshot(Ok(InstallSnapshotResponse { vote: rpc.vote })),
+            Ok(Some(whole)) => whole,
+            Err(e) => return Reply::Snapshot(Err(e)),
+        };
+        if let Err(e) = self
+            .fetch_chain(running, &rpc.meta, &rpc.vote, &whole)
+            .await
+        {
+            return Reply::Unable(e);
+        }
+        let snapshot = Snapshot {
+            meta: rpc.meta,
+            snapshot: Box::new(Cursor::new(whole)),
+        };
+        match running.raft.install_full_snapshot(rpc.vote, snapshot).await {
+            Ok(reply) => Reply::Snapshot(Ok(reply.into())),
+            Err(e) => Reply::Unable(e.to_string()),
+        }
+    }
+
+    async fn fetch_chain(
+        &self,
+        running: &Running,
+        meta: &SnapshotMeta,
+        vote: &Vote,
+        state: &[u8],
+    ) -> Result<(), String> {
+        let tip = Ledger::decode(state).map_err(|e| e.to_string())?.tip();
+        let sender = meta
+            .last_membership
+            .membership()
+            .get_node(&vote.leader_id.node_id);
+        while self.chain.len() < tip.entries {
+            let sender = sender.ok_or("the snapshot's sender is not in its group")?;
+            let from = self.chain.len();
+            let entries = self.ask_entries(sender, from, tip.entries).await;
+            let entries = entries.map_err(|e| e.to_string())?;
+            if entries.is_empty() {
+                return Err(format!("the sender has no entry {from} of the chain"));
+            }
+            running
+                .machine
+                .fill_chain(&entries)
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn ask_entries(&self, of: &Peer, from: u64, to: u64) -> Result<Vec<Entry>, AskError> {
+        let request = Request::Entries(from, to.min(from + MAX_ENTRIES));
+        let reply = self
+            .asker
+            .ask(of, Lane::Bulk, &request, ENTRIES_TIMEOUT)
+            .await?;
+        let Reply::Entries(entries) = reply else {
+            return Err(AskError::Unexpected);
+        };
+        let parsed: Result<Vec<_>, _> = entries.iter().map(|e| Entry::from_bytes(e)).collect();
+        parsed.map_err(|_| AskError::Unexpected)
+    }
+
+    fn stretch(&self, from: u64, to: u64) -> Reply {
+        let to = to.min(from.saturating_add(MAX_ENTRIES));
+        match self.chain.read(from..to.max(from)) {
+            Ok(entries) => {
+                let (mut out, mut bytes) = (vec![], 0);
+                for entry in entries.iter().map(Entry::to_bytes) {
+                    bytes += entry.len();
+                    if bytes > MAX_ENTRIES_BYTES && !out.is_empty() {
+                        break;
+                    }
+                    out.push(entry);
+                }
+                Reply::Entries(out)
+            }
+            Err(e) => Reply::Unable(e.to_string()),
+        }
+    }
+}
+
+impl Inbound {
+    /// The whole snapshot, once its last piece is there.
+    fn piece(
+        &self,
+        rpc: &InstallSnapshotRequest<Types>,
+    ) -> Result<Option<Vec<u8>>, InstallSnapshotError> {
+        let mut inbound = locked(&self.0);
+        if rpc.offset == 0 {
+            *inbound = Some((rpc.meta.snapshot_id.clone(), vec![]));
+        }
+        let id = &rpc.meta.snapshot_id;
+        let fits = |(known, data): &&mut (String, Vec<u8>)| {
+            known == id
+                && data.len() as u64 == rpc.offset
+                && data.len() + rpc.data.len() <= MAX_SNAPSHOT_BYTES
+        };
+        let Some((_, data)) = inbound.as_mut().filter(fits) else {
+            let segment = |offset| SnapshotSegmentId {
+                id: id.clone(),
+                offset,
+            };
+            let (expect, got) = (segment(0), segment(rpc.offset));
+            return Err(SnapshotMismatch { expect, got }.into());
+        };
+        data.extend_from_slice(&rpc.data);
+        Ok(if rpc.done {
+            inbound.take().map(|(_, data)| data)
+        } else {
+            None
+        })
+    }
+}
+
+/// In whose name a request speaks.
+fn vote_of(request: &Request) -> Option<Vote> {
+    match request {
+        Request::Append(rpc) => Some(rpc.vote),
+        Request::Vote(rpc) => Some(rpc.vote),
+        Request::Snapshot(rpc) => Some(rpc.vote),
+        Request::Entries(..) | Request::Propose(_) | Request::ReadIndex => None,
+    }
+}

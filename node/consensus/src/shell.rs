@@ -1,0 +1,308 @@
+//! What all parts of a running node share, and how Raft is started, watched, and started again
+//! after its disk failed.
+
+use crate::chain_store::ChainStore;
+use crate::ledger::News;
+use crate::network::Asker;
+use crate::proposer::Queue;
+use crate::serve::Inbound;
+use crate::store::log::LogStore;
+use crate::store::machine::{LiveLedger, Machine};
+use crate::store::{StoreError, claim, locked};
+use crate::types::{Peer, Raft, RaftMetrics};
+use crate::{Config, ConsensusError};
+use hale_model::Timestamp;
+use hale_model::ledger::LedgerError;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, timeout};
+
+/// How often a node whose disk failed tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the log's end may take to be applied after a restart.
+const CATCH_UP: Duration = Duration::from_secs(60);
+/// How long a measurement of the free space holds.
+const SPACE_HOLDS: Duration = Duration::from_millis(500);
+
+/// A Raft node and its stores.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
+    pub(crate) machine: Machine,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) packs: AtomicU64,
+    pub(crate) commands: AtomicU64,
+    pub(crate) restarts: AtomicU64,
+}
+
+pub(crate) struct Shell {
+    pub(crate) config: Config,
+    pub(crate) me: Peer,
+    pub(crate) chain: Arc<dyn ChainStore>,
+    pub(crate) asker: Asker,
+    pub(crate) ledger: LiveLedger,
+    pub(crate) news: broadcast::Sender<News>,
+    pub(crate) queue: Queue,
+    pub(crate) inbound: Inbound,
+    pub(crate) counters: Counters,
+    running: watch::Sender<Option<Running>>,
+    trouble: Mutex<String>,
+    space: Mutex<Option<(Instant, u64)>>,
+    stopping: AtomicBool,
+}
+
+impl Shell {
+    pub(crate) fn new(
+        config: Config,
+        chain: Arc<dyn ChainStore>,
+        asker: Asker,
+        news: broadcast::Sender<News>,
+        queue: Queue,
+    ) -> Self {
+        let me = Peer {
+            node: config.key.node_id(),
+            addr: config.addr.clone(),
+        };
+        Self {
+            config,
+            me,
+            chain,
+            asker,
+            ledger: LiveLedger::default(),
+            news,
+            queue,
+            inbound: Inbound::default(),
+            counters: Counters::default(),
+            running: watch::Sender::new(None),
+            trouble: Mutex::default(),
+            space: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// The Raft node, or why there is none.
+    pub(crate) fn running(&self) -> Result<Running, LedgerError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(LedgerError::Stopping);
+        }
+        match self.running.borrow().clone() {
+            Some(running) => Ok(running),
+            None => Err(LedgerError::Storage(locked(&self.trouble).clone())),
+        }
+    }
+
+    pub(crate) fn watch_running(&self) -> watch::Receiver<Option<Running>> {
+        self.running.subscribe()
+    }
+
+    /// Whether the disk has the room that is kept free for the log. A write that would fill the
+    /// disk is refused before Raft sees it, so that there is nothing to recover from.
+    pub(crate) fn has_room(&self) -> Result<(), LedgerError> {
+        let reserve = self.config.reserve_bytes;
+        let mut space = locked(&self.space);
+        let free = match *space {
+            Some((at, free)) if at.elapsed() < SPACE_HOLDS => free,
+            _ => {
+                let free = free_bytes(&self.config.dir).unwrap_or(u64::MAX);
+                *space = Some((Instant::now(), free));
+                free
+            }
+        };
+        if free >= reserve {
+            return Ok(());
+        }
+        let dir = self.config.dir.display();
+        Err(LedgerError::Storage(format!(
+            "the disk of {dir} has {free} bytes left and {reserve} are kept free; make room, the \
+             node goes on by itself"
+        )))
+    }
+
+    /// Opens the stores and starts Raft on them.
+    pub(crate) async fn open(&self) -> Result<Running, ConsensusError> {
+        let dir = &self.config.dir;
+        claim(dir, self.me.node, self.config.cluster)?;
+        let log = LogStore::open(&dir.join("log"))?;
+        let opened = self.open_with(&log).await;
+        if opened.is_err() {
+            log.close();
+        }
+        opened
+    }
+
+    async fn open_with(&self, log: &LogStore) -> Result<Running, ConsensusError> {
+        let (ledger, chain) = (self.ledger.clone(), Arc::clone(&self.chain));
+        let machine = Machine::open(&self.config.dir, ledger, chain, self.news.clone())?;
+        let ready = async {
+            machine.fits_log(log)?;
+            let ends_at = log.last().map(|id| id.index);
+            let config = Arc::new(self.config.raft()?);
+            let raft = Raft::new(
+                self.me.node.raft_id(),
+                config,
+                self.asker.clone(),
+                log.clone(),
+                machine.clone(),
+            )
+            .await
+            .map_err(|e| ConsensusError::Raft(e.to_string()))?;
+            let running = Running {
+                raft,
+                log: log.clone(),
+                machine: machine.clone(),
+            };
+            let caught_up = self.catch_up(&running, ends_at).await;
+            if caught_up.is_err() {
+                let _ = running.raft.shutdown().await;
+            }
+            caught_up.map(|()| running)
+        };
+        let ready = ready.await;
+        if ready.is_err() {
+            let _ = machine.close();
+        }
+        ready
+    }
+
+    /// A group of one knows that all of its log is committed: it is applied before anyone is
+    /// served, and must lead to the very chain that is there.
+    async fn catch_up(
+        &self,
+        running: &Running,
+        ends_at: Option<u64>,
+    ) -> Result<(), ConsensusError> {
+        let me = self.me.node.raft_id();
+        let alone = running.raft.with_raft_state(move |state| {
+            let group = state.membership_state.effective();
+            group.voter_ids().eq([me])
+        });
+        let alone = alone
+            .await
+            .map_err(|e| ConsensusError::Raft(e.to_string()))?;
+        let mut metrics = running.raft.metrics();
+        if !alone {
+            return Ok(());
+        }
+        let applied = async {
+            loop {
+                let m: RaftMetrics = metrics.borrow_and_update().clone();
+                if let Err(e) = m.running_state {
+                    return Err(ConsensusError::Raft(e.to_string()));
+                }
+                if m.last_applied.map(|id| id.index) >= ends_at && m.current_leader.is_some() {
+                    return Ok(());
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(ConsensusError::Raft("it stopped while it started".into()));
+                }
+            }
+        };
+        timeout(CATCH_UP, applied).await.map_err(|_| {
+            ConsensusError::Raft(format!("the log was not applied within {CATCH_UP:?}"))
+        })??;
+        Ok(running.machine.chain_is_whole()?)
+    }
+
+    pub(crate) fn set_running(&self, running: Running) {
+        self.running.send_replace(Some(running));
+    }
+
+    async fn close(&self, running: &Running) {
+        let _ = running.raft.shutdown().await;
+        if let Err(error) = running.machine.close() {
+            tracing::warn!(%error, "the applied state could not be stored; the log makes it anew");
+        }
+        running.log.close();
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let running = self.running.send_replace(None);
+        if let Some(running) = running {
+            self.close(&running).await;
+        }
+    }
+
+    /// Waits for Raft to fail, and starts it again until the disk takes it.
+    pub(crate) async fn supervise(self: Arc<Self>) {
+        loop {
+            let Some(running) = self.running.borrow().clone() else {
+                return;
+            };
+            let Some(why) = failure(&running).await else {
+                return;
+            };
+            if self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            tracing::error!(why, "the ledger stopped: its disk failed; trying again");
+            *locked(&self.trouble) = why;
+            self.running.send_replace(None);
+            self.close(&running).await;
+            drop(running);
+            if !self.reopen().await {
+                return;
+            }
+        }
+    }
+
+    async fn reopen(&self) -> bool {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            if self.stopping.load(Ordering::Relaxed) {
+                return false;
+            }
+            if self.has_room().is_err() {
+                continue;
+            }
+            match self.open().await {
+                Ok(running) => {
+                    tracing::info!("the ledger's disk takes writes again");
+                    self.counters.restarts.fetch_add(1, Ordering::Relaxed);
+                    self.set_running(running);
+                    return true;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the ledger can't start yet");
+                    *locked(&self.trouble) = error.to_string();
+                }
+            }
+        }
+    }
+}
+
+/// Why Raft ended; nothing if it was told to.
+async fn failure(running: &Running) -> Option<String> {
+    let mut metrics = running.raft.metrics();
+    loop {
+        let state = metrics.borrow_and_update().running_state.clone();
+        match state {
+            Err(openraft::error::Fatal::Stopped) => return None,
+            Err(e) => return Some(e.to_string()),
+            Ok(()) => {}
+        }
+        if metrics.changed().await.is_err() {
+            return None;
+        }
+    }
+}
+
+fn free_bytes(dir: &Path) -> Result<u64, StoreError> {
+    let found = rustix::fs::statvfs(dir).map_err(|e| StoreError::io(dir)(e.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// For what is shown to people; it decides nothing.
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(since.as_millis() as i64)
+}

@@ -1,0 +1,420 @@
+//! The Raft log on disk, and the one home of raft-log: entries, the vote, how far was committed.
+
+use super::{StoreError, fatal, locked};
+use crate::types::{LogEntry, LogId, StorageError, Types, Vote};
+use hale_model::wire;
+use openraft::storage::{LogFlushed, RaftLogStorage};
+use openraft::{
+    CommittedLeaderId, EntryPayload, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader,
+};
+use raft_log::api::raft_log_writer::RaftLogWriter;
+use raft_log::codeq::{Decode, Encode};
+use raft_log::{Callback, RaftLog};
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// A chunk of the log is one file; those that hold only purged entries are deleted.
+const CHUNK_BYTES: usize = 16 << 20;
+const CHUNK_RECORDS: usize = 64 << 10;
+/// Entries of closed chunks that stay in memory for followers that lag a little.
+const CACHE_BYTES: usize = 8 << 20;
+/// The most bytes one replication request takes from the log; a frame holds 16 MiB.
+const MAX_READ_BYTES: usize = 6 << 20;
+
+/// The log's own words for log ids, votes and payloads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Words;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct WalId {
+    term: u64,
+    node: u64,
+    index: u64,
+}
+
+impl From<LogId> for WalId {
+    fn from(id: LogId) -> Self {
+        Self {
+            term: id.leader_id.term,
+            node: id.leader_id.node_id,
+            index: id.index,
+        }
+    }
+}
+
+impl From<WalId> for LogId {
+    fn from(id: WalId) -> Self {
+        Self::new(CommittedLeaderId::new(id.term, id.node), id.index)
+    }
+}
+
+impl Encode for WalId {
+    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
+        Ok(self.term.encode(&mut w)? + self.node.encode(&mut w)? + self.index.encode(&mut w)?)
+    }
+}
+
+impl Decode for WalId {
+    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
+        Ok(Self {
+            term: u64::decode(&mut r)?,
+            node: u64::decode(&mut r)?,
+            index: u64::decode(&mut r)?,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+struct WalVote {
+    term: u64,
+    node: u64,
+    committed: bool,
+}
+
+impl From<Vote> for WalVote {
+    fn from(v: Vote) -> Self {
+        Self {
+            term: v.leader_id.term,
+            node: v.leader_id.node_id,
+            committed: v.committed,
+        }
+    }
+}
+
+impl From<WalVote> for Vote {
+    fn from(v: WalVote) -> Self {
+        let mut vote = Self::new(v.term, v.node);
+        vote.committed = v.committed;
+        vote
+    }
+}
+
+impl Encode for WalVote {
+    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
+        let n = self.term.encode(&mut w)? + self.node.encode(&mut w)?;
+        Ok(n + u8::from(self.committed).encode(&mut w)?)
+    }
+}
+
+impl Decode for WalVote {
+    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
+        Ok(Self {
+            term: u64::decode(&mut r)?,
+            node: u64::decode(&mut r)?,
+            committed: u8::decode(&mut r)? != 0,
+        })
+    }
+}
+
+/// Who waits for the disk.
+enum Flushed {
+    Raft(LogFlushed<Types>),
+    Caller(oneshot::Sender<io::Result<()>>),
+}
+
+impl Callback for Flushed {
+    fn send(self, result: io::Result<()>) {
+        match self {
+            Self::Raft(callback) => callback.log_io_completed(result),
+            Self::Caller(sender) => drop(sender.send(result)),
+        }
+    }
+}
+
+impl raft_log::Types for Words {
+    type LogId = WalId;
+    type LogPayload = Vec<u8>;
+    type Vote = WalVote;
+    type Callback = Flushed;
+    type UserData = Vec<u8>;
+
+    fn log_index(id: &WalId) -> u64 {
+        id.index
+    }
+
+    fn payload_size(payload: &Vec<u8>) -> u64 {
+        payload.len() as u64
+    }
+}
+
+/// How long the log's disk takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// How often the log was synced since the node started.
+    pub count: u64,
+    /// The sum over all, in microseconds.
+    pub total_us: u64,
+    /// The median, in microseconds.
+    pub p50_us: u64,
+    /// The 99th percentile, in microseconds.
+    pub p99_us: u64,
+    /// The longest, in microseconds.
+    pub max_us: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+}
+
+/// The Raft log. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    path: PathBuf,
+    /// Empty once closed.
+    wal: Arc<Mutex<Option<RaftLog<Words>>>>,
+}
+
+impl LogStore {
+    /// Opens the log in `path`, or makes an empty one. An entry that a crash cut short was never
+    /// acknowledged and is dropped; any other damage is an error.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(path).map_err(StoreError::io(path))?;
+        let mut config = raft_log::Config::new(path.display());
+        config.wal.chunk_max_size = Some(CHUNK_BYTES);
+        config.wal.chunk_max_records = Some(CHUNK_RECORDS);
+        config.wal.read_buffer_size = Some(1 << 20);
+        // The proposer packs what waits; waiting again here would only add latency.
+        config.wal.flush_batch_wait = Some(Duration::ZERO);
+        config.log_cache_capacity = Some(CACHE_BYTES);
+        let wal = RaftLog::open(Arc::new(config)).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => StoreError::InUse {
+                path: path.to_owned(),
+            },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => StoreError::io(path)(e),
+            _ => StoreError::damaged(path, e),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            wal: Arc::new(Mutex::new(Some(wal))),
+        })
+    }
+
+    /// Lets go of the files, whoever else still holds a clone.
+    pub(crate) fn close(&self) {
+        let wal = locked(&self.wal).take();
+        drop(wal);
+    }
+
+    pub(crate) fn last(&self) -> Option<LogId> {
+        let last = |wal: &mut RaftLog<Words>| Ok(wal.log_state().last().copied());
+        self.with(last).ok().flatten().map(LogId::from)
+    }
+
+    pub(crate) fn has_vote(&self) -> bool {
+        self.with(|wal| Ok(wal.log_state().vote().is_some()))
+            .unwrap_or(false)
+    }
+
+    pub(crate) fn sync_times(&self) -> SyncTimes {
+        let stat = |wal: &mut RaftLog<Words>| Ok(wal.stat().flush_metrics);
+        let Ok(m) = self.with(stat) else {
+            return SyncTimes::default();
+        };
+        SyncTimes {
+            count: m.sync_batch_count,
+            total_us: m.sync_us,
+            p50_us: m.sync_percentiles.p50_us,
+            p99_us: m.sync_percentiles.p99_us,
+            max_us: m.sync_max_us,
+            written_bytes: m.write_bytes,
+        }
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.with(|wal| Ok(wal.on_disk_size())).unwrap_or(0)
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<T>) -> io::Result<T> {
+        match locked(&self.wal).as_mut() {
+            Some(wal) => f(wal),
+            None => Err(io::Error::other(format!(
+                "the log in {} is closed",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// Writes and waits for the disk.
+    async fn durably(
+        &self,
+        f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
+        self.with(|wal| {
+            f(wal)?;
+            wal.flush(true, Some(Flushed::Caller(done)))
+        })?;
+        wait.await
+            .map_err(|_| io::Error::other("the log's writer stopped"))?
+    }
+
+    fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
+        self.with(|wal| {
+            let (mut entries, mut bytes) = (vec![], 0);
+            for record in wal.read(from, to) {
+                let (id, payload) = record?;
+                bytes += payload.len();
+                if bytes > max_bytes && !entries.is_empty() {
+                    break;
+                }
+                let payload: EntryPayload<Types> = wire::decode(&payload)
+                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+                entries.push(LogEntry {
+                    log_id: id.into(),
+                    payload,
+                });
+            }
+            Ok(entries)
+        })
+    }
+}
+
+fn encode(entry: &LogEntry) -> io::Result<(WalId, Vec<u8>)> {
+    let payload =
+        wire::encode(&entry.payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+    Ok((entry.log_id.into(), payload))
+}
+
+/// Drops the entries from `index` on. raft-log wants to be told the entry that stays last; where
+/// none stays, that is what was purged.
+fn truncate(wal: &mut RaftLog<Words>, index: u64) -> io::Result<()> {
+    let keeps_some = wal.read(0, index).next().is_some();
+    let purged = wal.log_state().purged().map_or(0, |p| p.index + 1);
+    wal.truncate(if keeps_some { index } else { purged })
+        .map(drop)
+}
+
+fn write_error(e: io::Error) -> StorageError {
+    fatal(ErrorSubject::Logs, ErrorVerb::Write, e)
+}
+
+fn read_error(e: io::Error) -> StorageError {
+    fatal(ErrorSubject::Logs, ErrorVerb::Read, e)
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<LogEntry>, StorageError> {
+        let from = match range.start_bound() {
+            Bound::Included(n) => *n,
+            Bound::Excluded(n) => n.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(n) => n.saturating_add(1),
+            Bound::Excluded(n) => *n,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to.max(from), usize::MAX)
+            .map_err(read_error)
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<LogEntry>, StorageError> {
+        self.read(start, end.max(start), MAX_READ_BYTES)
+            .map_err(read_error)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
+        self.with(|wal| {
+            let state = wal.log_state();
+            Ok(LogState {
+                last_purged_log_id: state.purged().copied().map(LogId::from),
+                last_log_id: state.last().copied().map(LogId::from),
+            })
+        })
+        .map_err(read_error)
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let vote = WalVote::from(*vote);
+        let saved = self.durably(|wal| wal.save_vote(vote).map(drop)).await;
+        saved.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Write, e))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        let vote = self.with(|wal| Ok(wal.log_state().vote().copied()));
+        vote.map(|v| v.map(Vote::from))
+            .map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Read, e))
+    }
+
+    /// How far was committed is a hint for the next start, so nobody waits for it. What the log
+    /// does not hold (a snapshot was installed) or held before is left out.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let Some(id) = committed.map(WalId::from) else {
+            return Ok(());
+        };
+        self.with(|wal| {
+            let state = wal.log_state();
+            if Some(&id) > state.last() || Some(&id) <= state.committed() {
+                return Ok(());
+            }
+            wal.commit(id)?;
+            wal.flush(false, None)
+        })
+        .map_err(write_error)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        let committed = self.with(|wal| Ok(wal.log_state().committed().copied()));
+        committed.map(|c| c.map(LogId::from)).map_err(read_error)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<Types>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = LogEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let records: io::Result<Vec<_>> = entries.into_iter().map(|e| encode(&e)).collect();
+        self.with(|wal| {
+            let mut records = records?;
+            // What was purged is applied and in a snapshot: there is nothing to write again.
+            let purged = wal.log_state().purged().map(|p| p.index);
+            records.retain(|(id, _)| Some(id.index) > purged);
+            // What begins before the log's end replaces the end (Raft §5.3).
+            if let Some((first, _)) = records.first()
+                && wal
+                    .log_state()
+                    .last()
+                    .is_some_and(|last| first.index <= last.index)
+            {
+                truncate(wal, first.index)?;
+            }
+            wal.append(records)?;
+            wal.flush(true, Some(Flushed::Raft(callback)))
+        })
+        .map_err(write_error)
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.durably(|wal| truncate(wal, log_id.index))
+            .await
+            .map_err(write_error)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.durably(|wal| wal.purge(log_id.into()).map(drop))
+            .await
+            .map_err(write_error)
+    }
+}
