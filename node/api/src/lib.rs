@@ -1,1 +1,37 @@
-//! hale-api
+//! How operators reach a node: HTTP routes, the bearer token, limits, live events, metrics, the
+//! OpenAPI document and one page. It knows a [`Backend`] and nothing of the actors behind it.
+//!
+//! [`routes`] is the one table of what there is: the router, the check of query parameters and
+//! the OpenAPI document are all made of it, so they can't tell different stories.
+
+mod ask;
+mod backend;
+mod call;
+mod events;
+mod guard;
+mod handlers;
+mod meter;
+pub mod metrics;
+mod openapi;
+mod page;
+mod problem;
+pub mod routes;
+mod server;
+mod stream;
+mod view;
+
+pub use ask::{
+    AnswerRequest, BaselineQuery, Consistency, EntryQuery, FreezeRequest, IncidentFilter,
+    IncidentQuery, RunRequest,
+};
+pub use backend::{Backend, Reply};
+pub use events::Feed;
+pub use guard::Token;
+pub use openapi::document as openapi_document;
+pub use problem::{Code, Problem};
+pub use server::{ApiConfig, Server, ServerError, bind};
+pub use view::{
+    ApprovalView, ChainProblem, EntryPage, EntryView, ErrorBody, ErrorView, ExecutionView,
+    FindingView, FreezeState, HostView, IncidentRow, IncidentView, LeaseView, LedgerStatus,
+    PlannedStep, PlaybookRow, PlaybookView, Readiness, RunView, Status, Verification, Why,
+};

@@ -1,0 +1,101 @@
+//! What the node answers with. The API knows this trait and nothing of the actors behind it.
+
+use crate::ask::{
+    AnswerRequest, BaselineQuery, Consistency, EntryQuery, FreezeRequest, IncidentQuery, RunRequest,
+};
+use crate::events::Feed;
+use crate::metrics::Family;
+use crate::problem::Problem;
+use crate::view::{
+    EntryPage, ExecutionView, FindingView, FreezeState, HostView, IncidentRow, IncidentView,
+    PlaybookRow, PlaybookView, Readiness, RunView, Status, Verification, Why,
+};
+use hale_model::chain::Entry;
+use hale_model::ledger::{Approval, Lease};
+use hale_model::port::Later;
+use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// An answer that comes later, or why there is none.
+pub type Reply<T> = Later<Result<T, Problem>>;
+
+/// A node, as its API sees it. Every call is under a time limit; a call whose time ran out is
+/// dropped.
+pub trait Backend: Send + Sync + 'static {
+    /// Whether the node does its work, and if not, why.
+    fn readiness(&self) -> Later<Readiness>;
+
+    /// The node at a glance.
+    fn status(&self, consistency: Consistency) -> Reply<Status>;
+
+    /// The hosts this node knows.
+    fn hosts(&self, consistency: Consistency) -> Reply<Vec<HostView>>;
+
+    /// The latest snapshot of a host: `{host, environment, tags, metrics: {…}}`.
+    fn telemetry(&self, host: HostName) -> Reply<serde_json::Value>;
+
+    /// The latest readings of a host with the baselines they were held against, by series.
+    fn baselines(&self, host: HostName, query: BaselineQuery) -> Reply<Vec<Reading>>;
+
+    /// Incidents, newest first.
+    fn incidents(&self, query: IncidentQuery) -> Reply<Vec<IncidentRow>>;
+
+    /// One incident with all that belongs to it.
+    fn incident(&self, id: IncidentId, consistency: Consistency) -> Reply<IncidentView>;
+
+    /// Why an incident was treated as it was.
+    fn why(&self, id: IncidentId, consistency: Consistency) -> Reply<Why>;
+
+    /// The approvals that wait, oldest first.
+    fn approvals(&self, consistency: Consistency) -> Reply<Vec<Approval>>;
+
+    /// A human's answer to one of them. Returns the approval as it stands afterwards.
+    fn answer(&self, id: ApprovalId, approve: bool, request: AnswerRequest) -> Reply<Approval>;
+
+    /// The playbooks, by name.
+    fn playbooks(&self, consistency: Consistency) -> Reply<Vec<PlaybookRow>>;
+
+    /// One playbook with its text.
+    fn playbook(&self, name: PlaybookName, consistency: Consistency) -> Reply<PlaybookView>;
+
+    /// Starts a playbook by hand, or with `dry_run` only settles its plan.
+    fn run(&self, name: PlaybookName, request: RunRequest) -> Reply<RunView>;
+
+    /// What is wrong with a playbook's text; empty if nothing is.
+    fn lint(&self, text: String) -> Reply<Vec<FindingView>>;
+
+    /// The leases that are not closed, by fence.
+    fn leases(&self, consistency: Consistency) -> Reply<Vec<Lease>>;
+
+    /// The executions that run now.
+    fn executions(&self) -> Reply<Vec<ExecutionView>>;
+
+    /// A page of the chain.
+    fn entries(&self, query: EntryQuery) -> Reply<EntryPage>;
+
+    /// One entry of the chain.
+    fn entry(&self, index: u64, consistency: Consistency) -> Reply<Entry>;
+
+    /// The whole chain as JSON lines, each with its newline; an error item breaks the export off,
+    /// so that a client never takes a part for the whole.
+    fn export(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>>;
+
+    /// Verifies the whole chain: links, signatures, root.
+    fn verify(&self) -> Reply<Verification>;
+
+    /// Whether execution is frozen.
+    fn freeze_state(&self, consistency: Consistency) -> Reply<FreezeState>;
+
+    /// Freezes or thaws. Returns the state afterwards.
+    fn freeze(&self, frozen: bool, request: FreezeRequest) -> Reply<FreezeState>;
+
+    /// What happens, live.
+    fn feed(&self) -> Feed;
+
+    /// The node's metrics; the API adds its own.
+    fn metrics(&self) -> Later<Vec<Family>>;
+
+    /// How long ago this node last knew that its ledger's state was the group's.
+    fn ledger_age(&self) -> Duration;
+}

@@ -1,0 +1,153 @@
+//! Who may come in: the bearer token, and which names a loopback listener answers to.
+
+use crate::problem::{Code, Problem};
+use axum::http::{HeaderMap, Uri, header};
+use hale_model::Digest;
+use std::net::IpAddr;
+
+/// The token that opens the API. It holds only the SHA-256 of it.
+#[derive(Clone)]
+pub struct Token {
+    digest: Digest,
+    /// Where an operator finds it.
+    found_in: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token(found in {})", self.found_in)
+    }
+}
+
+impl Token {
+    /// A token, and the file in which an operator finds it (it is named in a 401).
+    pub fn new(token: &str, found_in: impl Into<String>) -> Self {
+        Self {
+            digest: Digest::of(token.as_bytes()),
+            found_in: found_in.into(),
+        }
+    }
+
+    /// Whether a request carries it as `Authorization: Bearer …`.
+    ///
+    /// # Errors
+    /// If it carries none or another.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let refused = |what: &str| {
+            let file = &self.found_in;
+            Err(Problem::new(
+                Code::Unauthorized,
+                format!("{what}; the token is in {file}, readable by the node's user"),
+                format!(
+                    "curl -H \"Authorization: Bearer $(sed -n 's/.*\"token\": *\"\\([^\"]*\\)\".*/\\1/p' {file})\" …, \
+                     or use the hale command on this host"
+                ),
+            ))
+        };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            return refused("this needs a bearer token");
+        };
+        // RFC 9110 section 11.1: the scheme's name is case-insensitive.
+        let given = value
+            .to_str()
+            .ok()
+            .and_then(|v| v.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        match given {
+            None => refused("the Authorization header is not `Bearer TOKEN`"),
+            Some((_, token)) if self.is(token.trim()) => Ok(()),
+            Some(_) => refused("this is not the token of this node"),
+        }
+    }
+
+    /// Compares digests, each byte whatever the others are: the time tells nothing of the token.
+    fn is(&self, given: &str) -> bool {
+        let given = Digest::of(given.as_bytes());
+        let pairs = self.digest.as_bytes().iter().zip(given.as_bytes());
+        pairs.fold(0, |unlike, (a, b)| unlike | (a ^ b)) == 0
+    }
+}
+
+/// Refuses requests to a loopback listener that name another host: a page in a browser on this
+/// machine can make a name of its own resolve to 127.0.0.1 (DNS rebinding).
+pub(crate) fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    let named = uri
+        .authority()
+        .map(|a| a.as_str().to_owned())
+        .or_else(|| headers.get(header::HOST)?.to_str().ok().map(str::to_owned));
+    if named.as_deref().is_some_and(is_loopback_name) {
+        return Ok(());
+    }
+    let named = named.unwrap_or_default();
+    let named: String = named.chars().filter(|c| !c.is_control()).take(80).collect();
+    Err(Problem::new(
+        Code::Misdirected,
+        format!("this node listens on loopback and does not answer to `{named}`"),
+        "ask for http://localhost or http://127.0.0.1, or set `listen` in the configuration to an \
+         address that others may reach",
+    ))
+}
+
+fn is_loopback_name(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, _)| host),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_are_answered_to() {
+        for good in [
+            "localhost",
+            "LOCALHOST:7700",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "[::1]:7700",
+            "[::1]",
+        ] {
+            assert!(is_loopback_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "127.0.0.1.evil.example:80",
+            "10.0.0.1",
+            "localhost.evil:1",
+            "[::2]",
+        ] {
+            assert!(!is_loopback_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_taken_with_any_case_of_bearer_and_nothing_else() {
+        let token = Token::new("s3cret", "/var/lib/hale/api.json");
+        let with = |v: &str| {
+            let mut h = HeaderMap::new();
+            h.insert(header::AUTHORIZATION, v.parse().unwrap());
+            token.check(&h)
+        };
+        assert!(with("Bearer s3cret").is_ok());
+        assert!(with("bearer  s3cret ").is_ok());
+        for bad in [
+            "Bearer s3cre",
+            "Bearer s3crets",
+            "Basic s3cret",
+            "s3cret",
+            "Bearer",
+        ] {
+            let problem = with(bad).unwrap_err();
+            assert_eq!(problem.code, Code::Unauthorized);
+            assert!(problem.message.contains("/var/lib/hale/api.json"));
+        }
+        assert!(!format!("{token:?}").contains("s3cret"));
+    }
+}
