@@ -30,7 +30,9 @@ const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// The names that are always there, if only as an empty map, so that `has(service.unit)` is
 /// false rather than an error on a host without services.
-const ALWAYS_THERE: [&str; 6] = ["incident", "params", "tags", "steps", "service", "secret"];
+const ALWAYS_THERE: [&str; 7] = [
+    "incident", "params", "tags", "steps", "checks", "service", "secret",
+];
 
 /// What expressions can see: names to JSON values (`incident`, `params`, `tags`, `steps`, …).
 pub type Env = BTreeMap<String, Value>;
@@ -115,6 +117,9 @@ impl Expr {
         let mut context = Context::with_env(Arc::clone(&STDLIB));
         for name in ALWAYS_THERE.iter().filter(|n| !env.contains_key(**n)) {
             bind(&mut context, name, Cel::from(HashMap::<Key, Cel>::new()));
+        }
+        if let Some(sigma) = env.get("incident").and_then(|i| i.get("sigma")) {
+            bind(&mut context, "anomaly_sigma", to_cel(sigma));
         }
         for (name, value) in env.iter().filter(|(name, _)| reads.has_variable(name)) {
             bind(&mut context, name, to_cel(value));

@@ -25,7 +25,7 @@ fn holds(text: &str) -> bool {
 
 #[test]
 fn whole_and_fractional_numbers_compare() {
-    assert!(holds("incident.sigma >= 3.0"));
+    assert!(holds("incident.sigma >= 3.0 && anomaly_sigma >= 3"));
     assert!(holds("incident.value > 94 && incident.value < 95"));
     assert!(holds("params.idle_seconds == 3600.0"));
     assert!(holds(
