@@ -43,8 +43,17 @@ pub trait ChainStore: Send + Sync + 'static {
     /// If they can't be read or are damaged.
     fn read(&self, range: Range<u64>) -> io::Result<Vec<Entry>>;
 
-    /// Forgets all entries from number `len` on. Only a founding that did not finish and an
-    /// operator's recovery do this.
+    /// Called before the ledger starts, and again before it starts anew after a write failed: a
+    /// store that stopped at the failure looks at its files again here.
+    ///
+    /// # Errors
+    /// If they still can't be used.
+    fn reopen(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Forgets all entries from number `len` on. Only an operator's recovery does this: what is on
+    /// the chain was committed.
     ///
     /// # Errors
     /// If the disk does not take it.

@@ -297,7 +297,8 @@ impl Consensus {
         ago.map(Duration::from_millis)
     }
 
-    /// What changes from now on. Who is slower than [`NEWS`] changes is told how many it missed.
+    /// What changes from now on. Who falls 4,096 changes behind is told how many it missed; after
+    /// the ledger had to start again, changes since its last checkpoint may be told twice.
     pub fn subscribe(&self) -> broadcast::Receiver<News> {
         self.shell.news.subscribe()
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Commands that may wait.
 const QUEUE: usize = 4096;
@@ -19,6 +19,8 @@ const QUEUE_BYTES: usize = 32 << 20;
 /// Commands and bytes that share one entry. Its bytes stay well below a frame's limit.
 const PACK: usize = 1024;
 const PACK_BYTES: usize = 4 << 20;
+/// How long a pack waits for as many commands as the last one had.
+const GATHER: Duration = Duration::from_millis(1);
 /// Between two attempts to find a leader.
 const AGAIN: Duration = Duration::from_millis(30);
 
@@ -108,19 +110,19 @@ fn bytes_of(command: &Command) -> usize {
 pub(crate) async fn run(shell: Arc<Shell>, mut queue: mpsc::Receiver<Proposal>) {
     let mut last = 0;
     while let Some(first) = queue.recv().await {
-        // Those who were just answered are about to ask again: let them share this entry.
-        for _ in 0..8 {
-            if queue.len() + 1 >= last {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
         let mut bytes = first.bytes;
         let mut pack = vec![first];
-        while pack.len() < PACK
-            && bytes < PACK_BYTES
-            && let Ok(next) = queue.try_recv()
-        {
+        let by = Instant::now() + GATHER;
+        while pack.len() < PACK && bytes < PACK_BYTES {
+            let next = match queue.try_recv() {
+                Ok(next) => next,
+                // Those who were just answered are about to ask again: they share this entry.
+                Err(_) if pack.len() < last => match timeout_at(by, queue.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+                Err(_) => break,
+            };
             bytes += next.bytes;
             pack.push(next);
         }
@@ -160,7 +162,7 @@ async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, Le
     loop {
         shell.has_room()?;
         let running = shell.running()?;
-        match tokio::time::timeout_at(by, running.raft.client_write(pack.clone())).await {
+        match timeout_at(by, running.raft.client_write(pack.clone())).await {
             Err(_) => return Err(shell.no_leader()),
             Ok(Ok(written)) => return Ok(written.data),
             Ok(Err(RaftError::Fatal(e))) => return Err(shell.fatal(&e)),

@@ -63,7 +63,10 @@ impl Shell {
                 .map_or_else(|e| unable(&e), Reply::Vote),
             Request::Snapshot(rpc) => self.take_snapshot(&running, rpc).await,
             Request::Entries(from, to) => self.stretch(from, to),
-            Request::Propose(pack) => write_here(&running.raft, pack).await,
+            Request::Propose(pack) => match self.has_room() {
+                Ok(()) => write_here(&running.raft, pack).await,
+                Err(e) => unable(&e),
+            },
             Request::ReadIndex => match running.raft.get_read_log_id().await {
                 Ok((read, _)) => Reply::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Reply::NotLeader,

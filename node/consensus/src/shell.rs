@@ -13,6 +13,7 @@ use crate::types::{Peer, Raft, RaftMetrics};
 use crate::{Config, ConsensusError};
 use hale_model::Timestamp;
 use hale_model::ledger::LedgerError;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,6 +55,8 @@ pub(crate) struct Shell {
     pub(crate) counters: Counters,
     running: watch::Sender<Option<Running>>,
     trouble: Mutex<String>,
+    /// The directory is this node's for as long as this is held.
+    lock: Mutex<Option<File>>,
     space: Mutex<Option<(Instant, u64)>>,
     stopping: AtomicBool,
 }
@@ -82,6 +85,7 @@ impl Shell {
             counters: Counters::default(),
             running: watch::Sender::new(None),
             trouble: Mutex::default(),
+            lock: Mutex::default(),
             space: Mutex::default(),
             stopping: AtomicBool::new(false),
         }
@@ -128,7 +132,11 @@ impl Shell {
     /// Opens the stores and starts Raft on them.
     pub(crate) async fn open(&self) -> Result<Running, ConsensusError> {
         let dir = &self.config.dir;
-        claim(dir, self.me.node, self.config.cluster)?;
+        let held = locked(&self.lock).is_some();
+        if !held {
+            let lock = claim(dir, self.me.node, self.config.cluster)?;
+            *locked(&self.lock) = Some(lock);
+        }
         let log = LogStore::open(&dir.join("log"))?;
         let opened = self.open_with(&log).await;
         if opened.is_err() {
@@ -228,6 +236,7 @@ impl Shell {
         if let Some(running) = running {
             self.close(&running).await;
         }
+        *locked(&self.lock) = None;
     }
 
     /// Waits for Raft to fail, and starts it again until the disk takes it.

@@ -6,6 +6,7 @@
 mod support;
 
 use hale_model::Fence;
+use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Command};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -70,6 +71,64 @@ fn kill_after(child: &mut Child, lines: usize, acknowledged: &mut Vec<String>) {
     );
 }
 
+/// Checks that what was acknowledged is there, as it was acknowledged; gives the grants.
+fn is_there(acknowledged: &[String], chain: &[Entry]) -> usize {
+    let on_chain: BTreeMap<(u64, &str), _> = chain
+        .iter()
+        .map(|e| ((e.fence.0, e.kind.as_str()), e.hash()))
+        .collect();
+    let (mut last, mut granted) = (Fence(0), 0);
+    for line in acknowledged {
+        let words: Vec<_> = line.split(' ').collect();
+        let fence: u64 = words[1].parse().unwrap();
+        if words[0] == "granted" {
+            assert!(Fence(fence) > last, "fences rise: {line}");
+            assert!(on_chain.contains_key(&(fence, "intent")), "lost: {line}");
+            (last, granted) = (Fence(fence), granted + 1);
+        } else {
+            let hash = on_chain[&(fence, "record")].to_string();
+            assert_eq!(hash, words[2], "lost: {line}");
+        }
+    }
+    granted
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_when_the_disk_fails_to_sync() {
+    for nth in [30, 61, 100] {
+        let dir = tempfile::tempdir().unwrap();
+        let inject = format!("inject=fdatasync:error=EIO:when={nth}");
+        let child = std::process::Command::new("strace")
+            .args([
+                "-f",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fdatasync",
+                "-e",
+                &inject,
+            ])
+            .arg(std::env::current_exe().unwrap())
+            .args(["child_writes_until_it_is_killed", "--exact", "--nocapture"])
+            .env(CHILD, dir.path())
+            .stderr(Stdio::null())
+            .output();
+        let Ok(child) = child else {
+            eprintln!("SKIPPED: strace is not installed; it makes the disk fail");
+            return;
+        };
+        assert!(!child.status.success(), "the failed write is told");
+        let out = String::from_utf8(child.stdout).unwrap();
+        let is_line = |l: &&str| l.starts_with("granted") || l.starts_with("closed");
+        let acknowledged: Vec<_> = out.lines().filter(is_line).map(str::to_owned).collect();
+        let node = node(dir.path()).await;
+        let granted = is_there(&acknowledged, &node.entries(0..u64::MAX).unwrap());
+        assert!(granted > 5, "{granted}");
+        node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_by_sigkill() {
     let dir = tempfile::tempdir().unwrap();
@@ -80,32 +139,8 @@ async fn nothing_acknowledged_is_lost_by_sigkill() {
     }
     let node = node(dir.path()).await;
     let chain = node.entries(0..u64::MAX).unwrap();
-    let on_chain: BTreeMap<(u64, &str), _> = chain
-        .iter()
-        .map(|e| ((e.fence.0, e.kind.as_str()), e.hash()))
-        .collect();
-    let mut last = Fence(0);
-    for line in &acknowledged {
-        let words: Vec<_> = line.split(' ').collect();
-        let fence: u64 = words[1].parse().unwrap();
-        match words[0] {
-            "granted" => {
-                assert!(Fence(fence) > last, "fences rise: {line}");
-                last = Fence(fence);
-                assert!(on_chain.contains_key(&(fence, "intent")), "lost: {line}");
-            }
-            _ => assert_eq!(
-                on_chain[&(fence, "record")].to_string(),
-                words[2],
-                "lost: {line}"
-            ),
-        }
-    }
+    let granted = is_there(&acknowledged, &chain);
     let open = node.read(|l| l.leases().count()).await.unwrap();
-    let granted = acknowledged
-        .iter()
-        .filter(|l| l.starts_with("granted"))
-        .count();
     assert!(
         open <= KILLS && granted > 300,
         "{open} open, {granted} granted"

@@ -170,6 +170,8 @@ pub struct Ledger {
     history: BTreeMap<(PlaybookName, Option<ServiceName>), History>,
     /// By the entry's number.
     recent: BTreeMap<u64, Recent>,
+    /// Where in `recent` a record with this signature is; made of it, no part of the state.
+    written: BTreeMap<Digest, u64>,
     /// What changed since it was last stored; no part of the state.
     touched: BTreeSet<Row>,
 }

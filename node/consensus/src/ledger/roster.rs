@@ -58,12 +58,8 @@ impl Ledger {
     /// Where this very record stands, if it was written not long ago: whoever got no answer asks
     /// again, and must not be written twice.
     pub(super) fn written_before(&self, entry: &Signed) -> Option<EntryRef> {
-        let signature = signature_of(entry);
-        self.recent
-            .values()
-            .rev()
-            .find(|r| r.signature == signature)
-            .map(|r| r.entry.clone())
+        let number = self.written.get(&signature_of(entry))?;
+        self.recent.get(number).map(|r| r.entry.clone())
     }
 
     pub(super) fn remember(
@@ -73,6 +69,7 @@ impl Ledger {
         closed: Option<(Fence, ExecutionId)>,
     ) {
         let number = entry.index;
+        self.written.insert(signature, number);
         self.recent.insert(
             number,
             Recent {
@@ -83,7 +80,8 @@ impl Ledger {
         );
         self.touched.insert(Row::Recent(number));
         while self.recent.len() > limits::MAX_RECENT {
-            if let Some((oldest, _)) = self.recent.pop_first() {
+            if let Some((oldest, gone)) = self.recent.pop_first() {
+                self.written.remove(&gone.signature);
                 self.touched.insert(Row::Recent(oldest));
             }
         }

@@ -146,6 +146,7 @@ impl Ledger {
                     ledger.history.insert((playbook, service), history);
                 }
                 Content::Recent(recent) => {
+                    ledger.written.insert(recent.signature, recent.entry.index);
                     ledger.recent.insert(recent.entry.index, recent);
                 }
             }

@@ -1,6 +1,6 @@
 //! The Raft log on disk, and the one home of raft-log: entries, the vote, how far was committed.
 
-use super::{StoreError, fatal, locked};
+use super::{StoreError, fatal, locked, write_by};
 use crate::types::{LogEntry, LogId, StorageError, Types, Vote};
 use hale_model::wire;
 use openraft::storage::{LogFlushed, RaftLogStorage};
@@ -11,6 +11,7 @@ use raft_log::api::raft_log_writer::RaftLogWriter;
 use raft_log::codeq::{Decode, Encode};
 use raft_log::{Callback, RaftLog};
 use std::fmt::Debug;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
@@ -171,7 +172,8 @@ impl LogStore {
     /// Opens the log in `path`, or makes an empty one. An entry that a crash cut short was never
     /// acknowledged and is dropped; any other damage is an error.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(path).map_err(StoreError::io(path))?;
+        fs::create_dir_all(path).map_err(StoreError::io(path))?;
+        write_tail_again(path).map_err(StoreError::io(path))?;
         let mut config = raft_log::Config::new(path.display());
         config.wal.chunk_max_size = Some(CHUNK_BYTES);
         config.wal.chunk_max_records = Some(CHUNK_RECORDS);
@@ -270,6 +272,21 @@ impl LogStore {
             Ok(entries)
         })
     }
+}
+
+/// After a sync that failed, the kernel may show bytes that are not on the disk and never write
+/// them (the page is marked clean). So what a new start is about to trust, the newest two files, is
+/// written to new files and synced.
+fn write_tail_again(dir: &Path) -> io::Result<()> {
+    let files: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|f| f.map(|f| f.path())).collect();
+    let mut files = files?;
+    files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
+    files.sort();
+    for file in files.iter().rev().take(2) {
+        // Beside the directory: raft-log warns of every file in it that is not its own.
+        write_by(&dir.with_extension("new"), file, &fs::read(file)?)?;
+    }
+    File::open(dir)?.sync_all()
 }
 
 fn encode(entry: &LogEntry) -> io::Result<(WalId, Vec<u8>)> {

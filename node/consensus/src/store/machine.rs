@@ -48,7 +48,7 @@ pub(crate) struct Machine {
 }
 
 struct Inner {
-    /// Empty once closed.
+    /// Empty once closed, or once what is in memory must not be stored.
     state: Option<StateStore>,
     progress: Progress,
     since_checkpoint: usize,
@@ -65,6 +65,8 @@ impl Machine {
         let (state, progress, stored) = StateStore::open(&dir.join("state"))?;
         let snapshot = SnapshotFile::new(dir.join("snapshot"));
         snapshot.read()?;
+        let unusable = |e: io::Error| StoreError::Chain { source: e };
+        chain.reopen().map_err(unusable)?;
         fits(dir, &stored, chain.as_ref())?;
         *ledger.write() = stored;
         let inner = Inner {
@@ -86,10 +88,9 @@ impl Machine {
     /// Stores what was applied and lets go of the files, whoever else still holds a clone.
     pub(crate) fn close(&self) -> io::Result<()> {
         let mut inner = locked(&self.inner);
-        let stored = if inner.since_checkpoint > 0 {
-            self.checkpoint(&mut inner)
-        } else {
-            Ok(())
+        let stored = match inner.since_checkpoint {
+            0 => Ok(()),
+            _ => self.checkpoint(&mut inner),
         };
         inner.state = None;
         stored
@@ -160,7 +161,11 @@ impl Machine {
         };
         self.chain.sync()?;
         let changes = self.ledger.write().take_touched()?;
-        state.write(changes, &inner.progress)?;
+        if let Err(e) = state.write(changes, &inner.progress) {
+            // What changed is not known any more: the log makes it anew.
+            inner.state = None;
+            return Err(e);
+        }
         inner.since_checkpoint = 0;
         Ok(())
     }
@@ -290,9 +295,12 @@ impl RaftStateMachine<Types> for Machine {
         let mut answers = vec![];
         for entry in entries {
             let id = entry.log_id;
-            let answer = self.apply_one(entry, &mut inner);
-            let failed = |e| fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e);
-            answers.push(answer.map_err(failed)?);
+            let answer = self.apply_one(entry, &mut inner).map_err(|e| {
+                // The ledger in memory is ahead of the chain now: it must not be stored.
+                inner.state = None;
+                fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e)
+            });
+            answers.push(answer?);
         }
         if inner.since_checkpoint >= CHECKPOINT_EVERY {
             self.checkpoint(&mut inner).map_err(write_error)?;

@@ -18,7 +18,7 @@ mod tests;
 use crate::ledger::StateError;
 use hale_model::NodeId;
 use openraft::{AnyError, ErrorSubject, ErrorVerb, StorageIOError};
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -74,6 +74,13 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// The chain can't be used.
+    #[error("the audit chain can't be used")]
+    Chain {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The chain and the ledger's state don't belong together.
     #[error(
         "the audit chain and {path} don't fit ({what}). The node does not start, so that nothing \
@@ -105,50 +112,63 @@ impl StoreError {
 
 pub(crate) const FORMAT: &str = "hale consensus 1";
 
-/// Makes the directory, or checks that it is this node's, of this cluster, of a known format.
-pub(crate) fn claim(dir: &Path, node: NodeId, cluster: u64) -> Result<(), StoreError> {
+/// Makes the directory, or checks that it is this node's, of this cluster, of a known format. It is
+/// in use until the file that is given back is dropped.
+pub(crate) fn claim(dir: &Path, node: NodeId, cluster: u64) -> Result<File, StoreError> {
     fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+    let path = dir.join("LOCK");
+    let lock = File::create(&path).map_err(StoreError::io(&path))?;
+    lock.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => StoreError::InUse {
+            path: dir.to_owned(),
+        },
+        TryLockError::Error(e) => StoreError::io(&path)(e),
+    })?;
     let path = dir.join("FORMAT");
     let mine = format!("node {node} of cluster {cluster:016x}");
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let (format, owner) = text
-                .trim_end()
-                .split_once('\n')
-                .unwrap_or((text.trim(), ""));
-            if format != FORMAT {
-                let found = format.chars().take(40).collect();
-                return Err(StoreError::Newer { path, found });
-            }
-            if owner != mine {
-                let found = owner.chars().take(120).collect();
-                return Err(StoreError::Foreign {
-                    path,
-                    found,
-                    expected: mine,
-                });
-            }
-            Ok(())
-        }
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let text = format!("{FORMAT}\n{mine}\n");
-            write_file(&path, text.as_bytes()).map_err(StoreError::io(&path))
+            write_file(&path, text.as_bytes()).map_err(StoreError::io(&path))?;
+            text
         }
-        Err(e) => Err(StoreError::io(&path)(e)),
+        Err(e) => return Err(StoreError::io(&path)(e)),
+    };
+    let (format, owner) = text
+        .trim_end()
+        .split_once('\n')
+        .unwrap_or((text.trim(), ""));
+    if format != FORMAT {
+        let found = format.chars().take(40).collect();
+        return Err(StoreError::Newer { path, found });
     }
+    if owner != mine {
+        let found = owner.chars().take(120).collect();
+        return Err(StoreError::Foreign {
+            path,
+            found,
+            expected: mine,
+        });
+    }
+    Ok(lock)
 }
 
 /// Writes a file so that after a crash either the old or the new one is there, whole.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
+    let Some(dir) = path.parent() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    write_by(&path.with_extension("new"), path, bytes)?;
+    File::open(dir)?.sync_all()
+}
+
+/// As [`write_file`], by way of `new`, which is on the same disk; the directory is not synced.
+pub(crate) fn write_by(new: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(new)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    fs::rename(new, path)
 }
 
 /// A lock whose holder panicked is still a lock: the state behind it is checked when it is loaded.

@@ -61,7 +61,12 @@ impl ChainStore for FileChain {
             bytes.extend((entry.len() as u32).to_be_bytes());
             bytes.extend(entry);
         }
-        file.write_all(&bytes)?;
+        let before = io::Seek::stream_position(file)?;
+        if let Err(e) = file.write_all(&bytes) {
+            file.set_len(before)?;
+            io::Seek::seek(file, io::SeekFrom::Start(before))?;
+            return Err(e);
+        }
         entries.extend_from_slice(new);
         Ok(())
     }
