@@ -1,1 +1,17 @@
-//! hale-executor
+//! Decisions → executions. [`Run`] is the protocol machine of one run; [`journal`] is what it
+//! writes down before it acts; [`plan`] is what is leased, signed and approved; `actions/` has one
+//! file a step type; [`actor`] drives it all.
+
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod journal;
+pub mod plan;
+pub mod run;
+#[cfg(test)]
+mod samples;
+
+pub use config::{DatabaseConfig, ExecutorConfig};
+pub use error::Error;
+pub use journal::{Close, Finished};
+pub use run::{ActionResult, Effect, Event, Limits, Perform, Progress, Run, Running, Setup};
