@@ -1,6 +1,6 @@
 //! Replays a folder of `timestamp,value` files through the baseline, for the detection bench:
 //! `replay IN OUT` writes files of the same names with
-//! `timestamp,value,anomaly_score,alert,severity`. `IN/series.json` may give kind, min, max and tz.
+//! `timestamp,value,anomaly_score,alert,severity`. `IN/series.json` may give kind, min, max, harm and tz.
 
 use hale_baseline::replay::Replay;
 use hale_baseline::{LocalTime, Sensitivity};
@@ -52,6 +52,11 @@ fn file(text: &str, about: &Value) -> Result<String, Box<dyn Error>> {
     if let (Some(min), Some(max)) = (about["min"].as_f64(), about["max"].as_f64()) {
         sample.bounds = Some(Bounds { min, max });
     }
+    sample.harm = match about["harm"].as_str() {
+        Some("high") => Harm::High,
+        Some("low") => Harm::Low,
+        _ => Harm::Both,
+    };
     let local = LocalTime::named(about["tz"].as_str().unwrap_or("UTC"))?;
     let week = Duration::from_secs(7 * 86_400);
     let mut replay = Replay::new(sample, Sensitivity::Medium, local, week);

@@ -333,6 +333,8 @@ impl Baseline {
 
         let noise = self.learning.noise() * (1.1 + 2.0 * long_young);
         let shown = span * (0.03 + 1.6 * long_young) * few;
+        // Where the rarest values lie far beyond the rare ones, the next may lie as far again.
+        let tail = if value > q.p50 { q.high - q.p99 } else { 0.0 };
         let of_median = median * (0.005 + 0.045 * young);
         let of_range = nature.range() * (0.01 + 0.085 * young);
         let steps = if moved { 2.0 * self.values.finest } else { 0.0 };
@@ -350,6 +352,7 @@ impl Baseline {
         [
             noise,
             shown,
+            tail,
             of_median,
             of_range,
             steps,

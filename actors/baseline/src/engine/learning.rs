@@ -1,5 +1,6 @@
 //! What is learned, when, and what is not: late, and not while it looks like trouble. Trouble that
-//! lasts for hours is a new level; trouble that comes on three days of seven is how the series is.
+//! lasts for hours is a new level; trouble that comes on three days of seven, or on the same day of
+//! the week again, is how the series is.
 
 use super::pending::Chunk;
 use super::{Baseline, Measured, Nature, Phase, SUSPICIOUS, toward_harm};
@@ -136,8 +137,9 @@ impl Learning {
         true
     }
 
+    /// Whether there was trouble on three of the last seven days, or a week ago today.
     fn is_recurrent(&self) -> bool {
-        (self.bad_days & !1).count_ones() >= 3
+        (self.bad_days & !1).count_ones() >= 3 || self.bad_days & 1 << 7 != 0
     }
 
     fn note(&mut self, measured: &Measured) {
@@ -248,6 +250,10 @@ impl Baseline {
         let Some(run) = self.learning.run.take() else {
             return;
         };
+        // What came before it belongs to the old level.
+        while let Some(chunk) = self.pending.due(i64::MAX, 0.0) {
+            self.take_in(&chunk);
+        }
         self.learning.level = run.level;
         if let Some(usual) = self.season.usual(self.values.scale, now) {
             self.learning.shift = run.level - usual.expected;
@@ -284,10 +290,18 @@ impl Baseline {
         let tau_s = (age_s / 10.0).min(3600.0).max(soonest_s).max(1e-3);
         let follow = (duration_s / tau_s).max(1.0 / f64::from(l.chunks)).min(1.0);
         l.level += (middle - l.level) * follow;
-        let away = match usual {
-            Some(u) if middle < u.low || middle > u.high => middle - u.expected,
-            _ => 0.0,
-        };
+        // It follows what leaves the band. A shift well above the noise stays while the level is
+        // nearer to it than to the season: the band widens quarter hour by quarter hour, and the
+        // new level is no less new for that.
+        let away = usual.map_or(0.0, |u| {
+            let off = middle - u.expected;
+            let still_shifted = l.shift.abs() > 2.5 * l.noise && (off - l.shift).abs() < off.abs();
+            if middle < u.low || middle > u.high || still_shifted {
+                off
+            } else {
+                0.0
+            }
+        });
         l.shift += (away - l.shift) * (duration_s / SHIFT_S).min(1.0);
     }
 
