@@ -12,6 +12,11 @@ use hale_decision::rank::Ranking;
 use hale_decision::replay::{self, IncidentLine, Replay};
 use std::error::Error;
 
+/// Which way each feature may count: what speaks for a candidate can't be turned against it by the
+/// accidents of a few hundred examples. In the order of the names; 0 is free.
+const SIGNS: [i8; NAMES.len()] = [1, 1, 1, 1, 1, -1, 1, -1, 0, 1, -1, -1, -1, 0];
+const CALIBRATION_SIGNS: [i8; CALIBRATION.len() + 1] = [1, 1, 1, 1, 1, -1, -1, -1, 0];
+
 const FOLDS: usize = 10;
 /// Ridge penalties, chosen by cross-validation on a coarse grid.
 const RIDGE_LOGIT: f64 = 0.02;
@@ -146,7 +151,7 @@ fn is_right(replay: &Replay, example: &Example, ranking: &Ranking) -> bool {
 fn fit_logit<'a>(examples: impl Iterator<Item = &'a Example>) -> Features {
     let examples: Vec<&Example> = examples.collect();
     let n = examples.len() as f64;
-    descend(|w: &Features| {
+    descend(SIGNS, |w: &Features| {
         let mut gradient = [0.0; NAMES.len()];
         for e in &examples {
             let scores: Vec<f64> = e
@@ -187,7 +192,7 @@ fn fit_platt<'a>(
     let n = points.len() as f64;
     let right = points.iter().filter(|p| p.1).count() as f64;
     let (yes, no) = ((right + 1.0) / (right + 2.0), 1.0 / (n - right + 2.0));
-    let fitted = descend(|w: &[f64; CALIBRATION.len() + 1]| {
+    let fitted = descend(CALIBRATION_SIGNS, |w: &[f64; CALIBRATION.len() + 1]| {
         let mut gradient = [0.0; CALIBRATION.len() + 1];
         for (signs, is_right) in &points {
             let x = || signs.iter().copied().chain([1.0]);
@@ -208,7 +213,7 @@ fn fit_platt<'a>(
 }
 
 /// Adam (Kingma and Ba 2015): the problems are small and convex enough.
-fn descend<const N: usize>(gradient: impl Fn(&[f64; N]) -> [f64; N]) -> [f64; N] {
+fn descend<const N: usize>(signs: [i8; N], gradient: impl Fn(&[f64; N]) -> [f64; N]) -> [f64; N] {
     let (mut w, mut m, mut v) = ([0.0; N], [0.0; N], [0.0; N]);
     for step in 1..=1500 {
         let g = gradient(&w);
@@ -221,6 +226,11 @@ fn descend<const N: usize>(gradient: impl Fn(&[f64; N]) -> [f64; N]) -> [f64; N]
                 v[i] / (1.0 - 0.999f64.powi(step)),
             );
             w[i] -= rate * m / (v.sqrt() + 1e-9);
+            w[i] = match signs[i] {
+                1 => w[i].max(0.0),
+                -1 => w[i].min(0.0),
+                _ => w[i],
+            };
         }
     }
     w

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 
 /// A playbook for another product than the incident's is at most this likely: it asks.
 const OTHER_PRODUCT_AT_MOST: f64 = 0.85;
+/// Where acting could make harm worse, a match is at most this likely: it asks.
+const DANGER_AT_MOST: f64 = 0.80;
 /// With too few kinds of evidence a real incident's match is at most this likely: it asks.
 const THIN_EVIDENCE_AT_MOST: f64 = 0.89;
 /// How many kinds of evidence a match needs to run unattended.
@@ -65,6 +67,9 @@ pub fn similarity_of_first(ranking: &Ranking, coefficients: &Coefficients, is_li
     let mut p = coefficients.calibrate(&ranking.signs);
     if ranking.is_other_product {
         p = p.min(OTHER_PRODUCT_AT_MOST);
+    }
+    if ranking.danger.is_some() {
+        p = p.min(DANGER_AT_MOST);
     }
     if is_live && first.evidence.kinds() < KINDS_NEEDED {
         p = p.min(THIN_EVIDENCE_AT_MOST);

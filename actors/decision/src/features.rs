@@ -113,6 +113,9 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
     let yes = |b: bool| f64::from(u8::from(b));
     let shares = |a: &BTreeSet<Product>, b: &BTreeSet<Product>| a.intersection(b).next().is_some();
     let named = shares(&asked.products, &profile.products);
+    let kin: BTreeSet<Product> = asked.products.iter().filter_map(|p| p.kin()).collect();
+    let is_kin =
+        !named && (shares(&kin, &profile.products) || shares(&asked.products, &profile.aliases));
     let any_named = !asked.products.is_empty();
     let is_for_product = !profile.products.is_empty();
     let service = asked
@@ -132,8 +135,8 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
         name_overlap(asked, profile),
         yes(same_service),
         yes(other_service && !named),
-        yes(named),
-        yes(is_for_product && any_named && !named),
+        if is_kin { 0.5 } else { yes(named) },
+        yes(is_for_product && any_named && !named && !is_kin),
         yes(!entry.is_person && !is_for_product && any_named),
         metric,
         metric_other,

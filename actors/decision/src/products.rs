@@ -174,11 +174,34 @@ const GENERIC: &[&str] = &[
     "http",
 ];
 
+/// Products that speak another's language or do its work: what is known of the one is a hint for the
+/// other, and never enough to act on.
+const KIN: &[(&str, &str)] = &[
+    ("cockroachdb", "postgresql"),
+    ("yugabyte", "postgresql"),
+    ("tidb", "mysql"),
+    ("couchdb", "mongodb"),
+    ("activemq", "rabbitmq"),
+    ("pulsar", "kafka"),
+    ("varnish", "nginx"),
+    ("caddy", "nginx"),
+    ("solr", "elasticsearch"),
+    ("thanos", "prometheus"),
+    ("vector", "fluentbit"),
+    ("exim", "postfix"),
+];
+
 /// A product by its place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Product(usize);
 
 impl Product {
+    /// The product whose language it speaks.
+    pub fn kin(self) -> Option<Self> {
+        let (_, kin) = KIN.iter().find(|(name, _)| *name == self.name())?;
+        table().get(kin).copied()
+    }
+
     /// Its usual name.
     pub fn name(self) -> &'static str {
         PRODUCTS

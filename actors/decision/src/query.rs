@@ -2,6 +2,7 @@
 //! exact signals.
 
 use crate::products::{self, Product};
+use crate::words;
 use hale_model::{Direction, Severity};
 use std::collections::BTreeSet;
 
@@ -45,6 +46,21 @@ impl Query {
         found
     }
 
+    /// The first words that tell of harm which acting could make worse, if there are any.
+    pub fn danger(&self) -> Option<&'static str> {
+        let mut terms = words::split(&self.text);
+        for line in &self.logs {
+            terms.extend(words::split(line));
+        }
+        let has = |phrase: &&&str| {
+            let phrase: Vec<&str> = phrase.split(' ').collect();
+            terms
+                .windows(phrase.len())
+                .any(|w| w.iter().zip(&phrase).all(|(w, p)| w.starts_with(p)))
+        };
+        DANGERS.iter().find(has).copied()
+    }
+
     /// Whether all that moved fell, on metrics of which less is harmless.
     pub fn is_harmless_fall(&self) -> bool {
         let mut directed = self
@@ -56,6 +72,68 @@ impl Query {
             && directed.all(|m| m.direction == Some(Direction::Below) && !hurts_when_low(&m.metric))
     }
 }
+
+/// Beginnings of words, one after the other, that tell of lost or damaged data, of an attacker, of a
+/// person's intent, or of no trouble at all: whatever fits as well, a human is asked first.
+const DANGERS: &[&str] = &[
+    "data loss",
+    "data lost",
+    "lost data",
+    "permanent",
+    "unrecoverable",
+    "irrecoverable",
+    "lost quorum",
+    "quorum lost",
+    "quorum loss",
+    "no quorum",
+    "missing block",
+    "incomplete",
+    "inconsisten",
+    "corrupt",
+    "checksum",
+    "split brain",
+    "too many leader",
+    "multiple leader",
+    "multiple primar",
+    "two primar",
+    "force recover",
+    "forced recover",
+    "revoked",
+    "compromis",
+    "intrusion",
+    "malware",
+    "trojan",
+    "rootkit",
+    "ransom",
+    "brute force",
+    "unauthori",
+    "tamper",
+    "vulnerab",
+    "exploit",
+    "under utili",
+    "underutili",
+    "overprovision",
+    "cost saving",
+    "by design",
+    "on purpose",
+    "intentional",
+    "maintenance",
+    "unschedulable",
+    "cordon",
+    "deprecat",
+    "out of date",
+    "outdated",
+    "license",
+    "licence",
+    "quota",
+    "removed from",
+    "decommission",
+    "machine check",
+    "hardware error",
+    "always firing",
+    "drop table",
+    "truncate table",
+];
 
 /// Words in the names of metrics of which too little is trouble.
 const HURTS_WHEN_LOW: &[&str] = &[
@@ -106,7 +184,7 @@ const HURTS_WHEN_LOW: &[&str] = &[
 ];
 
 fn hurts_when_low(metric: &str) -> bool {
-    crate::words::split(metric)
+    words::split(metric)
         .iter()
         .any(|w| HURTS_WHEN_LOW.contains(&w.as_str()))
 }

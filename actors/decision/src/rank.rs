@@ -49,6 +49,8 @@ pub struct Ranking {
     pub signs: [f64; crate::coefficients::CALIBRATION.len()],
     /// Whether the first playbook is for another product than the incident's.
     pub is_other_product: bool,
+    /// Words of harm that acting could make worse.
+    pub danger: Option<&'static str>,
 }
 
 impl Ranker {
@@ -115,6 +117,7 @@ impl Ranker {
             persons,
             signs,
             is_other_product,
+            danger: query.danger(),
         }
     }
 
@@ -202,5 +205,6 @@ fn signs(
         yes(leads(0)) + yes(leads(1)) + yes(leads(2)),
         yes(query.is_harmless_fall()),
         yes(is_other_product),
+        yes(query.danger().is_some()),
     ]
 }

@@ -14,6 +14,7 @@ pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>
         person(grounds),
         evidence(grounds),
         product(grounds),
+        danger(grounds),
         not_when(grounds),
         direction(grounds),
         runner_up(grounds),
@@ -174,6 +175,21 @@ fn product(g: &Grounds<'_>) -> (Route, Gate) {
         value.into(),
         "the playbook's own product".into(),
         flip.into(),
+    )
+}
+
+fn danger(g: &Grounds<'_>) -> (Route, Gate) {
+    let danger = g.ranking.danger;
+    gate(
+        Route::Ask,
+        "danger",
+        danger.is_none(),
+        danger.map_or_else(
+            || "none".to_owned(),
+            |words| format!("it speaks of \"{words}…\""),
+        ),
+        "no words of harm that acting could make worse".into(),
+        "an incident without these words".into(),
     )
 }
 

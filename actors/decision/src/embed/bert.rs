@@ -3,7 +3,8 @@
 //! the fourth digit, and twice its speed, because processors multiply-add pairs of 16-bit numbers.
 
 use super::BadModel;
-use super::maths::{dot_i16, gelu, normalise, softmax};
+use super::linear::{Linear, Rounded};
+use super::maths::{gelu, normalise, softmax};
 use super::weights::{Cursor, Matrix, Weights};
 
 /// The network.
@@ -32,12 +33,6 @@ struct Layer {
 #[derive(Debug)]
 struct Norm {
     weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-#[derive(Debug)]
-struct Linear {
-    weight: Matrix,
     bias: Vec<f32>,
 }
 
@@ -120,7 +115,7 @@ impl Layer {
             .for_each(|row| self.attended_norm.apply(row));
         let mut inner = self.wide.apply(&Rounded::of(x, hidden));
         gelu(&mut inner);
-        let wide = self.narrow.weight.columns;
+        let wide = self.narrow.columns();
         add(x, &self.narrow.apply(&Rounded::of(&inner, wide)));
         x.chunks_exact_mut(hidden)
             .for_each(|row| self.norm.apply(row));
@@ -176,74 +171,5 @@ impl Norm {
 
     fn apply(&self, row: &mut [f32]) {
         normalise(row, &self.weight, &self.bias);
-    }
-}
-
-/// Activations rounded to whole numbers, each row with the scale that gives its values.
-struct Rounded {
-    scales: Vec<f32>,
-    values: Vec<i16>,
-    columns: usize,
-}
-
-impl Rounded {
-    fn of(x: &[f32], columns: usize) -> Self {
-        // The largest magnitude for which `columns` products with an i8 can't overflow an i32.
-        let largest = (f64::from(i32::MAX) / (127.0 * columns as f64))
-            .min(32_767.0)
-            .floor() as f32;
-        let mut scales = Vec::with_capacity(x.len() / columns);
-        let mut values = vec![0i16; x.len()];
-        for (row, out) in x
-            .chunks_exact(columns)
-            .zip(values.chunks_exact_mut(columns))
-        {
-            let max = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let scale = if max > 0.0 { max / largest } else { 1.0 };
-            scales.push(scale);
-            let inverse = 1.0 / scale;
-            for (o, v) in out.iter_mut().zip(row) {
-                *o = (v * inverse) as i32 as i16;
-            }
-        }
-        Self {
-            scales,
-            values,
-            columns,
-        }
-    }
-
-    fn rows(&self) -> usize {
-        self.scales.len()
-    }
-
-    fn row(&self, index: usize) -> &[i16] {
-        &self.values[index * self.columns..(index + 1) * self.columns]
-    }
-}
-
-impl Linear {
-    fn read(c: &mut Cursor, rows: usize, columns: usize) -> Result<Self, BadModel> {
-        Ok(Self {
-            weight: c.matrix(rows, columns)?,
-            bias: c.vector(rows)?,
-        })
-    }
-
-    /// `x · Wᵀ + b` for every row of `x`. A row of weights is widened once and used for all rows.
-    fn apply(&self, x: &Rounded) -> Vec<f32> {
-        let outputs = self.bias.len();
-        let mut out = vec![0.0; x.rows() * outputs];
-        let mut wide = vec![0i16; self.weight.columns];
-        for (o, (scale, bias)) in self.weight.scales.iter().zip(&self.bias).enumerate() {
-            for (w, byte) in wide.iter_mut().zip(self.weight.row(o)) {
-                *w = i16::from(*byte as i8);
-            }
-            for (row, x_scale) in x.scales.iter().enumerate() {
-                let sum = dot_i16(&wide, x.row(row));
-                out[row * outputs + o] = sum as f32 * (x_scale * scale) + bias;
-            }
-        }
-        out
     }
 }

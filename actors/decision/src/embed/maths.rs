@@ -91,7 +91,7 @@ pub(super) fn normalise(row: &mut [f32], weight: &[f32], bias: &[f32]) {
 }
 
 /// The integer dot product of two rows of one length.
-#[inline]
+#[inline(always)]
 pub(super) fn dot_i16(a: &[i16], b: &[i16]) -> i32 {
     let products = a
         .iter()

@@ -2,6 +2,7 @@
 //! `model/build.py`. No network, no key; some milliseconds of arithmetic on one core.
 
 mod bert;
+mod linear;
 mod maths;
 mod tokenizer;
 mod weights;
