@@ -59,7 +59,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("axum", &["node/api/"]),
     ("clap", &["node/src/", "chaos/"]),
-    ("indicatif", &["node/src/cli/"]),
+    ("indicatif", &["node/src/"]),
     ("toml", &["node/src/config.rs"]),
     ("tracing_subscriber", &["node/src/logging.rs"]),
 ];

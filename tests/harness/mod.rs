@@ -8,6 +8,7 @@ pub(crate) mod playbook;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod program;
+pub(crate) mod scene;
 pub(crate) mod scratch;
 pub(crate) mod servers;
 pub(crate) mod service;

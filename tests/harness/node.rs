@@ -74,8 +74,23 @@ impl Node {
     /// If it runs already, ends, or is not ready in time.
     #[track_caller]
     pub fn start_again(&mut self) {
+        if let Err(ended) = self.try_start() {
+            panic!("the node did not start: {ended}");
+        }
+    }
+
+    /// Starts it, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it refuses to start: how it ended, and what it said.
+    ///
+    /// # Panics
+    /// If it runs already, or neither ends nor is ready in time.
+    #[track_caller]
+    pub fn try_start(&mut self) -> Result<(), Ended> {
         assert!(self.process.is_none(), "it runs already");
         let config = self.write_config();
+        let said_before = self.log().len();
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -99,7 +114,14 @@ impl Node {
             .is_ok_and(|a| a.status == 200)
         {
             if let Some(status) = process.ended() {
-                panic!("the node ended with {status}\n{}", self.log_end());
+                let stderr = self.log().get(said_before..).unwrap_or_default().to_owned();
+                let (stdout, took) = (String::new(), began.elapsed());
+                return Err(Ended {
+                    code: status.code(),
+                    stdout,
+                    stderr,
+                    took,
+                });
             }
             if began.elapsed() > READY {
                 let last = client.send("GET", "/readyz", &[], b"").map(|a| a.text());
@@ -111,17 +133,19 @@ impl Node {
             std::thread::park_timeout(Duration::from_millis(20));
         }
         self.process = Some(process);
+        Ok(())
     }
 
-    /// Runs it where it should refuse to start.
+    /// Starts it where it should refuse to.
     ///
     /// # Panics
-    /// If it does not end by itself.
+    /// If it starts.
     #[track_caller]
     pub fn refuses_to_start(&mut self) -> Ended {
-        assert!(self.process.is_none(), "it runs already");
-        let config = self.write_config();
-        run(hale_command(&["node", "--config"]).arg(config), READY)
+        match self.try_start() {
+            Err(ended) => ended,
+            Ok(()) => panic!("it started\n{}", self.log_end()),
+        }
     }
 
     fn write_config(&self) -> PathBuf {

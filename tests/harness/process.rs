@@ -46,7 +46,11 @@ impl Guarded {
 
     /// Asks it to end and waits. `None` if it did not within the bound; then it was killed.
     pub fn stop(&mut self, bound: Duration) -> Option<ExitStatus> {
-        self.signal(rustix::process::Signal::TERM);
+        self.end(rustix::process::Signal::TERM, bound)
+    }
+
+    fn end(&mut self, signal: rustix::process::Signal, bound: Duration) -> Option<ExitStatus> {
+        self.signal(signal);
         let began = Instant::now();
         while began.elapsed() < bound {
             if let Some(status) = self.ended() {
@@ -147,7 +151,8 @@ pub fn run(command: &mut Command, bound: Duration) -> Ended {
             break status;
         }
         if began.elapsed() > bound {
-            child.kill();
+            // It may have started others: first it is asked to clean up.
+            child.end(rustix::process::Signal::INT, Duration::from_secs(10));
             let (out, err) = (out.join().unwrap(), err.join().unwrap());
             panic!("{command:?} did not end within {bound:?}\nstdout: {out}\nstderr: {err}");
         }
