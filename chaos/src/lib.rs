@@ -1,1 +1,12 @@
-//! hale-chaos
+//! What must always hold, checked by a program: a seeded simulation in which the pure machines of
+//! Hale live through crashes, lost packets, drifting clocks and partitions, and an oracle that
+//! reads what happened and knows nothing of how it came about.
+
+pub mod event;
+pub mod oracle;
+pub mod rng;
+pub mod world;
+
+pub use event::{Happened, What};
+pub use oracle::{Violation, judge};
+pub use world::{Scenario, World};

@@ -1,0 +1,252 @@
+//! The oracle: reads an event log and says what did not hold. It shares no code with what it
+//! judges.
+
+use crate::event::{Happened, What};
+use hale_model::ledger::Scope;
+use hale_model::{Digest, ExecutionId, Fence};
+use std::collections::BTreeMap;
+
+/// Something that must always hold and did not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Two leases that exclude each other were live at once.
+    #[error("at {at_ms} ms fence {later} was granted on a scope still held under fence {earlier}")]
+    TwoLeases {
+        /// When.
+        at_ms: u64,
+        /// The lease that was live.
+        earlier: Fence,
+        /// The lease granted beside it.
+        later: Fence,
+    },
+    /// A fence did not rise.
+    #[error("at {at_ms} ms fence {later} was granted after fence {earlier}")]
+    FenceFell {
+        /// When.
+        at_ms: u64,
+        /// The highest before.
+        earlier: Fence,
+        /// The one granted.
+        later: Fence,
+    },
+    /// Something was changed without a live lease.
+    #[error("at {at_ms} ms step `{step}` of {execution} ran without a live lease")]
+    ActedWithoutLease {
+        /// When.
+        at_ms: u64,
+        /// In which run.
+        execution: ExecutionId,
+        /// Which step.
+        step: String,
+    },
+    /// A step that may not run again did.
+    #[error("at {at_ms} ms step `{step}` of {execution} ran again and may not")]
+    RanAgain {
+        /// When.
+        at_ms: u64,
+        /// In which run.
+        execution: ExecutionId,
+        /// Which step.
+        step: String,
+    },
+    /// A grant was closed twice, or was never granted.
+    #[error("at {at_ms} ms fence {fence} was closed, and it was not open")]
+    ClosedTwice {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+    },
+    /// A grant was open in the end.
+    #[error("fence {fence} was never closed")]
+    LeftOpen {
+        /// Which.
+        fence: Fence,
+    },
+    /// The chain has a gap, a fork or a wrong link.
+    #[error("at {at_ms} ms entry {index} does not follow the entry before it")]
+    ChainBroken {
+        /// When.
+        at_ms: u64,
+        /// Which entry.
+        index: u64,
+    },
+    /// What was acknowledged is not on the chain.
+    #[error("entry {index} was acknowledged and is not on the chain")]
+    AcknowledgedLost {
+        /// Which entry.
+        index: u64,
+    },
+    /// A frozen cluster started something.
+    #[error("at {at_ms} ms fence {fence} was granted while the cluster was frozen")]
+    StartedFrozen {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+    },
+}
+
+struct Grant {
+    scope: Scope,
+    execution: ExecutionId,
+    live: bool,
+}
+
+/// What did not hold, in the order it was found.
+pub fn judge(log: &[Happened]) -> Vec<Violation> {
+    let mut judge = Judge::default();
+    for happened in log {
+        judge.hear(happened);
+    }
+    judge.wrong
+}
+
+#[derive(Default)]
+struct Judge {
+    wrong: Vec<Violation>,
+    open: BTreeMap<Fence, Grant>,
+    highest: Fence,
+    chain: Vec<Digest>,
+    frozen: bool,
+    ran: BTreeMap<(ExecutionId, String), u32>,
+}
+
+impl Judge {
+    fn hear(&mut self, happened: &Happened) {
+        let at_ms = happened.at_ms;
+        match &happened.what {
+            What::Granted { fence, scope, execution, .. } => {
+                self.granted(at_ms, *fence, scope, execution);
+            }
+            What::Expired { fence } => {
+                if let Some(grant) = self.open.get_mut(fence) {
+                    grant.live = false;
+                }
+            }
+            What::Closed { fence, .. } => {
+                if self.open.remove(fence).is_none() {
+                    self.wrong.push(Violation::ClosedTwice { at_ms, fence: *fence });
+                }
+            }
+            What::Appended { index, hash, previous } => {
+                let last = self.chain.last().copied().unwrap_or(Digest::ZERO);
+                if *index != self.chain.len() as u64 || *previous != last {
+                    self.wrong.push(Violation::ChainBroken { at_ms, index: *index });
+                }
+                self.chain.push(*hash);
+            }
+            What::Acknowledged { index, hash } => {
+                if self.chain.get(*index as usize) != Some(hash) {
+                    self.wrong.push(Violation::AcknowledgedLost { index: *index });
+                }
+            }
+            What::Acted { execution, step, idempotent, .. } => {
+                self.acted(at_ms, execution, step, *idempotent);
+            }
+            What::Frozen { frozen } => self.frozen = *frozen,
+            What::Fault { .. } => {}
+            What::Quiet => {
+                let left = self.open.keys().map(|fence| Violation::LeftOpen { fence: *fence });
+                self.wrong.extend(left);
+            }
+        }
+    }
+
+    fn granted(&mut self, at_ms: u64, fence: Fence, scope: &Scope, execution: &ExecutionId) {
+        if fence <= self.highest {
+            self.wrong.push(Violation::FenceFell { at_ms, earlier: self.highest, later: fence });
+        }
+        self.highest = self.highest.max(fence);
+        if self.frozen {
+            self.wrong.push(Violation::StartedFrozen { at_ms, fence });
+        }
+        let held = self.open.iter().find(|(_, g)| g.live && g.scope.conflicts(scope));
+        if let Some((earlier, _)) = held {
+            self.wrong.push(Violation::TwoLeases { at_ms, earlier: *earlier, later: fence });
+        }
+        let grant = Grant { scope: scope.clone(), execution: execution.clone(), live: true };
+        self.open.insert(fence, grant);
+    }
+
+    fn acted(&mut self, at_ms: u64, execution: &ExecutionId, step: &str, idempotent: bool) {
+        let leased = self.open.values().any(|g| g.live && g.execution == *execution);
+        if !leased {
+            self.wrong.push(Violation::ActedWithoutLease {
+                at_ms,
+                execution: execution.clone(),
+                step: step.to_owned(),
+            });
+        }
+        let times = self.ran.entry((execution.clone(), step.to_owned())).or_default();
+        *times += 1;
+        if *times > 1 && !idempotent {
+            self.wrong.push(Violation::RanAgain {
+                at_ms,
+                execution: execution.clone(),
+                step: step.to_owned(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hale_model::ledger::Disposition;
+    use hale_model::{HostName, Timestamp};
+
+    fn scope() -> Scope {
+        Scope::Host(HostName::new("h").unwrap())
+    }
+
+    fn run(n: u32) -> ExecutionId {
+        ExecutionId::at(Timestamp::from_secs(0), n)
+    }
+
+    fn granted(fence: u64, execution: u32) -> What {
+        What::Granted { fence: Fence(fence), scope: scope(), host: 0, execution: run(execution) }
+    }
+
+    fn acted(execution: u32, idempotent: bool) -> What {
+        What::Acted { host: 0, execution: run(execution), step: "s".into(), idempotent }
+    }
+
+    fn closed(fence: u64) -> What {
+        What::Closed { fence: Fence(fence), disposition: Disposition::Done }
+    }
+
+    fn found(log: Vec<What>) -> Vec<Violation> {
+        let log: Vec<_> = log.into_iter().map(|what| Happened { at_ms: 1, what }).collect();
+        judge(&log)
+    }
+
+    #[test]
+    fn a_clean_run_is_clean() {
+        let log = vec![granted(3, 1), acted(1, false), closed(3), granted(5, 2), closed(5), What::Quiet];
+        assert_eq!(found(log), []);
+    }
+
+    #[test]
+    fn every_kind_of_violation_is_found() {
+        let entry = |index, previous| What::Appended { index, hash: Digest::of(b"e"), previous };
+        let cases: Vec<(Vec<What>, &str)> = vec![
+            (vec![granted(3, 1), granted(5, 2)], "still held"),
+            (vec![granted(5, 1), closed(5), granted(4, 2)], "granted after"),
+            (vec![acted(1, true)], "without a live lease"),
+            (vec![granted(3, 1), What::Expired { fence: Fence(3) }, acted(1, true)], "without a live lease"),
+            (vec![granted(3, 1), acted(1, false), acted(1, false)], "may not"),
+            (vec![granted(3, 1), closed(3), closed(3)], "was not open"),
+            (vec![granted(3, 1), What::Quiet], "never closed"),
+            (vec![entry(1, Digest::ZERO)], "does not follow"),
+            (vec![entry(0, Digest::of(b"x"))], "does not follow"),
+            (vec![What::Acknowledged { index: 0, hash: Digest::ZERO }], "not on the chain"),
+            (vec![What::Frozen { frozen: true }, granted(3, 1)], "while the cluster was frozen"),
+        ];
+        for (log, word) in cases {
+            let wrong = found(log);
+            assert_eq!(wrong.len(), 1, "{word}: {wrong:?}");
+            assert!(wrong[0].to_string().contains(word), "{}", wrong[0]);
+        }
+    }
+}
