@@ -8,7 +8,7 @@ use crate::problem::{Code, Problem};
 use crate::routes::{Access, Pace, Route, ValueKind};
 use crate::view::{ErrorBody, ErrorView};
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, RawPathParamsRejection};
 use axum::extract::{FromRequest, Query, RawPathParams, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -80,7 +80,7 @@ pub(crate) struct Call {
 pub(crate) async fn dispatch(
     route: &'static Route,
     api: Arc<Api>,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Response {
     let begun = Instant::now();
@@ -94,7 +94,7 @@ pub(crate) async fn dispatch(
 async fn answer(
     route: &'static Route,
     api: &Arc<Api>,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
     if route.access == Access::Token {
@@ -108,6 +108,10 @@ async fn answer(
             Problem::unavailable("too many requests at once", "try again in a second")
         })?),
     };
+    let path = path.map_err(|_| {
+        let next = "write it as UTF-8, percent-encoded";
+        Problem::new(Code::BadRequest, "a part of the path is not UTF-8", next)
+    })?;
     let path = path
         .iter()
         .map(|(k, v)| (k.to_owned(), v.to_owned()))

@@ -20,7 +20,7 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// A token, and the file in which an operator finds it (it is named in a 401).
+    /// A token, and the file that holds it and nothing else: a 401 names it.
     pub fn new(token: &str, found_in: impl Into<String>) -> Self {
         Self {
             digest: Digest::of(token.as_bytes()),
@@ -39,8 +39,8 @@ impl Token {
                 Code::Unauthorized,
                 format!("{what}; the token is in {file}, readable by the node's user"),
                 format!(
-                    "curl -H \"Authorization: Bearer $(sed -n 's/.*\"token\": *\"\\([^\"]*\\)\".*/\\1/p' {file})\" …, \
-                     or use the hale command on this host"
+                    "use the hale command on this host, or \
+                     curl -H \"Authorization: Bearer $(cat {file})\" …"
                 ),
             ))
         };
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_token_is_taken_with_any_case_of_bearer_and_nothing_else() {
-        let token = Token::new("s3cret", "/var/lib/hale/api.json");
+        let token = Token::new("s3cret", "/var/lib/hale/api.token");
         let with = |v: &str| {
             let mut h = HeaderMap::new();
             h.insert(header::AUTHORIZATION, v.parse().unwrap());
@@ -146,7 +146,7 @@ mod tests {
         ] {
             let problem = with(bad).unwrap_err();
             assert_eq!(problem.code, Code::Unauthorized);
-            assert!(problem.message.contains("/var/lib/hale/api.json"));
+            assert!(problem.message.contains("/var/lib/hale/api.token"));
         }
         assert!(!format!("{token:?}").contains("s3cret"));
     }

@@ -33,7 +33,7 @@ pub fn document() -> Result<Value, serde_json::Error> {
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The token in api.json in the node's data directory.",
+                    "description": "The token in api.token in the node's data directory.",
                 },
             },
         },

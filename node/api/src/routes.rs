@@ -8,6 +8,7 @@ pub use table::ROUTES;
 use crate::call::{Api, Call, dispatch};
 use crate::problem::{Code, Problem};
 use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{DefaultBodyLimit, RawPathParams, Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
@@ -144,9 +145,10 @@ impl Verb {
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut paths: BTreeMap<&'static str, MethodRouter<Arc<Api>>> = BTreeMap::new();
     for route in ROUTES {
-        let handler = move |State(api): State<Arc<Api>>, path: RawPathParams, request: Request| {
-            dispatch(route, api, path, request)
-        };
+        let handler =
+            move |State(api): State<Arc<Api>>,
+                  path: Result<RawPathParams, RawPathParamsRejection>,
+                  request: Request| { dispatch(route, api, path, request) };
         let methods = paths.remove(route.path).unwrap_or_default();
         paths.insert(route.path, methods.on(route.verb.filter(), handler));
     }

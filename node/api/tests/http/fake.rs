@@ -507,7 +507,7 @@ pub(crate) struct Node {
 
 pub(crate) async fn node() -> Node {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let token = Token::new(TOKEN, "/var/lib/hale/api.json");
+    let token = Token::new(TOKEN, "/var/lib/hale/api.token");
     let server = bind(ApiConfig { listen, token }).await.unwrap();
     let (addr, (stop, stopping)) = (server.addr(), watch::channel(false));
     let fake = Arc::new(Fake {

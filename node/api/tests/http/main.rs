@@ -41,7 +41,7 @@ async fn without_the_token_nothing_but_health_and_the_page_is_answered() {
             if !open {
                 let (code, message, next) = error(&answer);
                 assert_eq!(code, "unauthorized");
-                assert!(message.contains("/var/lib/hale/api.json"), "{message}");
+                assert!(message.contains("/var/lib/hale/api.token"), "{message}");
                 assert!(next.contains("Bearer"), "{next}");
                 assert!(answer.head.contains("www-authenticate: bearer"));
             }
@@ -395,6 +395,11 @@ async fn an_unknown_path_and_a_wrong_method_are_told_as_json() {
     assert!(error(&missing).2.contains("hale incidents"));
     assert_eq!(node.get("/v1/incidents/in%20c").await.status, 400);
     assert_eq!(node.get("/v1/audit/entries/-1").await.status, 400);
+    let bytes = node.get("/v1/hosts/%00%ff/telemetry").await;
+    assert_eq!(
+        (bytes.status, error(&bytes).0.as_str()),
+        (400, "bad_request")
+    );
 }
 
 #[tokio::test]
