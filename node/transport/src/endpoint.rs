@@ -1,0 +1,455 @@
+//! The endpoint: dials, accepts, and keeps the open connections bounded.
+
+use crate::config::{Config, Lane, MAX_DATAGRAM_BYTES, Peer};
+use crate::counters::{Counters, Counts, count};
+use crate::error::TransportError;
+use crate::identity::{ANYONE, Identity, name_of, node_of};
+use crate::link::{Link, Reason};
+use crate::pool::{Backoff, Pool};
+use crate::reset::{PlainIds, ResetKey};
+use crate::stream::Stream;
+use hale_model::NodeId;
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
+
+type Key = (NodeId, Lane);
+
+/// A small message that came from a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it: proven by the handshake of its connection.
+    pub from: NodeId,
+    /// From where.
+    pub addr: SocketAddr,
+    /// Its first byte: what it is.
+    pub kind: u8,
+    /// The rest.
+    pub payload: Vec<u8>,
+}
+
+/// What peers send us. Streams wait to be taken; datagrams that find no room are dropped.
+pub struct Arrivals {
+    /// Streams that peers opened.
+    pub streams: mpsc::Receiver<Stream>,
+    /// Datagrams that peers sent.
+    pub datagrams: mpsc::Receiver<Datagram>,
+}
+
+/// One UDP port. Cloning shares it; [`Endpoint::close`] ends it.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Inner>);
+
+struct Inner {
+    quinn: quinn::Endpoint,
+    config: Config,
+    clients: BTreeMap<Lane, quinn::ClientConfig>,
+    counters: Arc<Counters>,
+    pool: Mutex<Pool<Key, Link>>,
+    /// One dial at a time for each peer and lane; the others wait for it.
+    gates: Mutex<BTreeMap<Key, Arc<tokio::sync::Mutex<Backoff>>>>,
+    started: Instant,
+    streams: mpsc::Sender<Stream>,
+    datagrams: mpsc::Sender<Datagram>,
+}
+
+impl Endpoint {
+    /// Listens. Called within a tokio runtime, on which all its tasks run.
+    ///
+    /// # Errors
+    /// If the address can't be listened on, or the key makes no certificate.
+    pub fn bind(config: Config) -> Result<(Self, Arrivals), TransportError> {
+        let addr = config.bind;
+        let bind = |source| TransportError::Bind { addr, source };
+        let identity = Identity::new(&config.key)?;
+        let counters = Arc::new(Counters::default());
+        let transport = Arc::new(transport(&config));
+        let tls = identity.server(&config, &counters)?;
+        let tls = QuicServerConfig::try_from(tls).map_err(no_suite)?;
+        let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        server
+            .transport_config(transport.clone())
+            .max_incoming(config.limits.handshakes * 4);
+        let mut clients = BTreeMap::new();
+        for lane in Lane::ALL {
+            let tls = identity.client(lane, &config, &counters)?;
+            let tls = QuicClientConfig::try_from(tls).map_err(no_suite)?;
+            let mut client = quinn::ClientConfig::new(Arc::new(tls));
+            client.transport_config(transport.clone());
+            clients.insert(lane, client);
+        }
+        let mut reset = EndpointConfig::new(Arc::new(ResetKey::of(&config.key)));
+        reset.cid_generator(|| Box::new(PlainIds));
+        let socket = UdpSocket::bind(addr).map_err(bind)?;
+        let quinn = quinn::Endpoint::new(reset, Some(server), socket, Arc::new(TokioRuntime))
+            .map_err(bind)?;
+        let (streams, streams_out) = mpsc::channel(config.limits.waiting);
+        let (datagrams, datagrams_out) = mpsc::channel(config.limits.waiting);
+        let inner = Arc::new(Inner {
+            quinn,
+            clients,
+            counters,
+            pool: Mutex::new(Pool::new(config.limits.connections)),
+            gates: Mutex::default(),
+            started: Instant::now(),
+            streams,
+            datagrams,
+            config,
+        });
+        tokio::spawn(accept(inner.clone()));
+        let arrivals = Arrivals {
+            streams: streams_out,
+            datagrams: datagrams_out,
+        };
+        Ok((Self(inner), arrivals))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the socket is gone.
+    pub fn local_addr(&self) -> Result<SocketAddr, TransportError> {
+        let addr = self.0.config.bind;
+        self.0
+            .quinn
+            .local_addr()
+            .map_err(|source| TransportError::Bind { addr, source })
+    }
+
+    /// The node's own id.
+    pub fn node(&self) -> NodeId {
+        self.0.config.key.node_id()
+    }
+
+    /// A connection to a member: one that is open, or a new one. Whoever stops waiting does not
+    /// stop the dial.
+    ///
+    /// # Errors
+    /// If the peer can't be reached, has another key, or was not reached a moment ago.
+    pub async fn link(&self, peer: Peer, lane: Lane) -> Result<Link, TransportError> {
+        if let Some(link) = self.0.find(peer, lane) {
+            return Ok(link);
+        }
+        let inner = self.0.clone();
+        let dialed = tokio::spawn(async move { inner.dial(peer, lane).await }).await;
+        dialed.unwrap_or_else(|e| Err(TransportError::Lost(e.to_string())))
+    }
+
+    /// Sends one frame on a stream of its own and waits for the one that answers it.
+    ///
+    /// # Errors
+    /// If the peer can't be reached, gives no answer in time, or what comes is refused.
+    pub async fn ask(
+        &self,
+        peer: Peer,
+        lane: Lane,
+        frame: &[u8],
+        within: Duration,
+    ) -> Result<Vec<u8>, TransportError> {
+        let asked = async {
+            let mut stream = self.link(peer, lane).await?.open().await?;
+            stream.send_frame(frame).await?;
+            stream.finish();
+            let answer = stream.recv().await?.ok_or(TransportError::NoAnswer)?;
+            Ok(answer.into_bytes())
+        };
+        tokio::time::timeout(within, asked)
+            .await
+            .unwrap_or(Err(TransportError::TimedOut(within)))
+    }
+
+    /// Sends a small message that may get lost; `kind` is its first byte.
+    ///
+    /// # Errors
+    /// If it is too large or the peer can't be reached.
+    pub async fn datagram(
+        &self,
+        peer: Peer,
+        kind: u8,
+        payload: &[u8],
+    ) -> Result<(), TransportError> {
+        self.link(peer, Lane::Main).await?.datagram(kind, payload)
+    }
+
+    /// Dials a node whose key is not known, to join its cluster. The peer is whoever answers:
+    /// prove a token over [`Link::export`] before believing anything.
+    ///
+    /// # Errors
+    /// If nobody answers there, or whoever does lets no strangers in.
+    pub async fn join(&self, addr: SocketAddr) -> Result<Link, TransportError> {
+        let link = self.0.handshake(addr, ANYONE, Lane::Join).await?;
+        self.0.adopt(link.clone());
+        Ok(link)
+    }
+
+    /// Closes connections to whoever is on the roster no more. Called when the roster changes.
+    pub fn enforce_roster(&self) {
+        let roster = &self.0.config.trust.roster;
+        let gone = self
+            .0
+            .pool()
+            .take_if(|(node, lane), _| *lane != Lane::Join && !roster(node));
+        gone.iter().for_each(|l| l.close(Reason::NotOnRoster));
+        self.0.gates().retain(|(node, _), _| roster(node));
+    }
+
+    /// Closes all connections to a node: it is down. The next dial starts without a pause.
+    pub fn forget(&self, node: &NodeId) {
+        let gone = self.0.pool().take_if(|(n, _), _| n == node);
+        gone.iter().for_each(|l| l.close(Reason::Stopping));
+        self.0.gates().retain(|(n, _), _| n != node);
+    }
+
+    /// How many connections are open.
+    pub fn open_connections(&self) -> usize {
+        self.0.pool().len()
+    }
+
+    /// What was let in and what was refused.
+    pub fn counts(&self) -> Counts {
+        self.0.counters.counts()
+    }
+
+    /// Closes all connections and the port, and waits, at most a second, until peers were told.
+    pub async fn close(&self) {
+        self.0
+            .quinn
+            .close(VarInt::from_u32(Reason::Stopping as u32), b"stopping");
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.0.quinn.wait_idle()).await;
+    }
+}
+
+fn no_suite(e: impl std::error::Error) -> TransportError {
+    TransportError::Identity(e.to_string())
+}
+
+fn transport(config: &Config) -> TransportConfig {
+    let limits = &config.limits;
+    let mut t = TransportConfig::default();
+    t.max_concurrent_bidi_streams(VarInt::from_u32(limits.streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_idle_timeout(IdleTimeout::try_from(limits.idle).ok())
+        // What a peer may make us keep, for all its streams together.
+        .receive_window(VarInt::from_u32(16 << 20))
+        .stream_receive_window(VarInt::from_u32(2 << 20))
+        .send_window(16 << 20)
+        .datagram_receive_buffer_size(Some(256 << 10))
+        .datagram_send_buffer_size(256 << 10);
+    t
+}
+
+impl Inner {
+    fn pool(&self) -> MutexGuard<'_, Pool<Key, Link>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gates(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<tokio::sync::Mutex<Backoff>>>> {
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An open connection to where the peer is now.
+    fn find(&self, peer: Peer, lane: Lane) -> Option<Link> {
+        self.pool()
+            .find((peer.node, lane), |l| l.remote_addr() == peer.addr)
+    }
+
+    async fn dial(self: Arc<Self>, peer: Peer, lane: Lane) -> Result<Link, TransportError> {
+        let gate = self.gates().entry((peer.node, lane)).or_default().clone();
+        let mut backoff = gate.lock().await;
+        if let Some(link) = self.find(peer, lane) {
+            return Ok(link);
+        }
+        if let Some(left) = backoff.left(self.started.elapsed()) {
+            return Err(TransportError::Pausing {
+                addr: peer.addr,
+                left,
+            });
+        }
+        match self.handshake(peer.addr, &name_of(&peer.node), lane).await {
+            Ok(link) => {
+                backoff.succeeded();
+                self.adopt(link.clone());
+                Ok(link)
+            }
+            Err(e) => {
+                let limits = &self.config.limits;
+                let now = self.started.elapsed();
+                backoff.failed(now, limits.first_pause, limits.longest_pause, jitter());
+                Err(e)
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        lane: Lane,
+    ) -> Result<Link, TransportError> {
+        let failed = |why: String| {
+            count(&self.counters.dial_failures);
+            TransportError::Unreachable { lane, addr, why }
+        };
+        let Some(client) = self.clients.get(&lane) else {
+            return Err(failed("there is no such lane".into()));
+        };
+        let connecting = self
+            .quinn
+            .connect_with(client.clone(), addr, name)
+            .map_err(|e| failed(e.to_string()))?;
+        let connection = tokio::time::timeout(self.config.limits.handshake, connecting)
+            .await
+            .map_err(|_| failed("no answer in time".into()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let peer = peer_of(&connection).ok_or_else(|| failed("it showed no certificate".into()))?;
+        count(&self.counters.dialed);
+        Ok(self.new_link(connection, peer, lane))
+    }
+
+    fn new_link(&self, connection: Connection, peer: NodeId, lane: Lane) -> Link {
+        Link {
+            connection,
+            peer,
+            lane,
+            // Who joins can't know the cluster's number yet.
+            cluster: if lane == Lane::Join {
+                0
+            } else {
+                self.config.cluster
+            },
+            frame_limit: self.config.limits.frame_bytes,
+            counters: self.counters.clone(),
+            streams: Arc::new(AtomicUsize::new(0)),
+        }
+    }
+
+    /// Puts a connection into the pool and hands on what comes over it.
+    fn adopt(self: &Arc<Self>, link: Link) {
+        let evicted = self.pool().insert((link.peer, link.lane), link.clone());
+        for old in evicted {
+            count(&self.counters.evicted);
+            old.close(Reason::MakingRoom);
+        }
+        let (streams, datagrams) = (self.streams.clone(), self.datagrams.clone());
+        tokio::spawn(hand_on_datagrams(link.clone(), datagrams));
+        let inner = self.clone();
+        tokio::spawn(async move {
+            hand_on_streams(link, streams).await;
+            inner.pool().sweep();
+        });
+    }
+
+    /// Finishes a stranger's handshake, and keeps the connection if it may stay.
+    async fn greet(self: Arc<Self>, incoming: quinn::Incoming) {
+        let limit = self.config.limits.handshake;
+        let greeted = tokio::time::timeout(limit, async { incoming.await }).await;
+        let Ok(Ok(connection)) = greeted else {
+            count(&self.counters.refused_handshakes);
+            return;
+        };
+        let (peer, lane) = (peer_of(&connection), self.lane_of(&connection));
+        let (Some(peer), Some(lane)) = (peer, lane) else {
+            count(&self.counters.refused_handshakes);
+            connection.close(VarInt::from_u32(Reason::NotOnRoster as u32), b"");
+            return;
+        };
+        let link = self.new_link(connection, peer, lane);
+        // While strangers may join, the handshake alone does not tell a member from one.
+        if lane != Lane::Join && !(self.config.trust.roster)(&peer) {
+            count(&self.counters.refused_keys);
+            return link.close(Reason::NotOnRoster);
+        }
+        count(&self.counters.accepted);
+        self.adopt(link);
+    }
+
+    fn lane_of(&self, connection: &Connection) -> Option<Lane> {
+        let data = connection
+            .handshake_data()?
+            .downcast::<HandshakeData>()
+            .ok()?;
+        Lane::of_alpn(&data.protocol?, self.config.cluster)
+    }
+}
+
+async fn accept(inner: Arc<Inner>) {
+    let limit = inner.config.limits.handshakes;
+    let room = Arc::new(Semaphore::new(limit));
+    while let Some(incoming) = inner.quinn.accept().await {
+        // Under load, strangers prove their address before we spend anything on them.
+        let is_busy = room.available_permits() < limit / 2;
+        if is_busy && !incoming.remote_address_validated() && incoming.may_retry() {
+            count(&inner.counters.retried);
+            let _ = incoming.retry();
+            continue;
+        }
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            count(&inner.counters.refused_full);
+            incoming.refuse();
+            continue;
+        };
+        let greeting = inner.clone().greet(incoming);
+        tokio::spawn(async move {
+            greeting.await;
+            drop(permit);
+        });
+    }
+}
+
+/// While nobody takes the streams, the peer runs into its limit and waits.
+async fn hand_on_streams(link: Link, to: mpsc::Sender<Stream>) {
+    while let Ok((send, recv)) = link.connection.accept_bi().await {
+        if to
+            .send(Stream::new(link.clone(), send, recv))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn hand_on_datagrams(link: Link, to: mpsc::Sender<Datagram>) {
+    while let Ok(bytes) = link.connection.read_datagram().await {
+        let taken = match bytes.split_first() {
+            Some((kind, payload))
+                if link.lane == Lane::Main && bytes.len() <= MAX_DATAGRAM_BYTES =>
+            {
+                let (from, addr) = (link.peer, link.remote_addr());
+                to.try_send(Datagram {
+                    from,
+                    addr,
+                    kind: *kind,
+                    payload: payload.to_vec(),
+                })
+                .is_ok()
+            }
+            _ => false,
+        };
+        count(if taken {
+            &link.counters.datagrams_in
+        } else {
+            &link.counters.datagrams_dropped
+        });
+    }
+}
+
+fn peer_of(connection: &Connection) -> Option<NodeId> {
+    let shown = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
+    node_of(shown.first()?).ok()
+}
+
+/// A fresh `RandomState` is seeded from the system's randomness.
+fn jitter() -> f64 {
+    (RandomState::new().build_hasher().finish() % 1024) as f64 / 1024.0
+}

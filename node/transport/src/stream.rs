@@ -1,0 +1,155 @@
+//! Frames on a stream, bounded: one is refused before it is read if it is not ours to read.
+
+use crate::config::Lane;
+use crate::counters::{Counters, count};
+use crate::error::TransportError;
+use crate::link::{Link, lost};
+use hale_model::NodeId;
+use hale_model::wire::{self, FRAME_HEADER_BYTES, WireError};
+use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
+use std::sync::atomic::Ordering;
+
+/// How much of a frame is made room for before it has come.
+const FIRST_ROOM: usize = 64 << 10;
+/// Why a stream is given up, on the wire.
+const REFUSED: VarInt = VarInt::from_u32(1);
+
+/// A frame as it came: its header was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    kind: u8,
+}
+
+impl Frame {
+    /// What the payload is.
+    pub fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// The payload.
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[FRAME_HEADER_BYTES..]
+    }
+
+    /// The whole frame, with its header.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Frames in both directions, to one peer.
+pub struct Stream {
+    link: Link,
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Stream {
+    pub(crate) fn new(link: Link, send: SendStream, recv: RecvStream) -> Self {
+        link.streams.fetch_add(1, Ordering::Relaxed);
+        Self { link, send, recv }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> NodeId {
+        self.link.peer
+    }
+
+    /// On which lane it came.
+    pub fn lane(&self) -> Lane {
+        self.link.lane
+    }
+
+    /// The connection it is on.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Sends a payload as a frame.
+    ///
+    /// # Errors
+    /// If it is over the limit or the connection ended.
+    pub async fn send(&mut self, kind: u8, payload: &[u8]) -> Result<(), TransportError> {
+        self.send_frame(&wire::frame(kind, self.link.cluster, payload)?)
+            .await
+    }
+
+    /// Sends a frame that was made before.
+    ///
+    /// # Errors
+    /// If it is not one of this cluster within the limit, or the connection ended.
+    pub async fn send_frame(&mut self, frame: &[u8]) -> Result<(), TransportError> {
+        let header = wire::frame_header(frame, self.link.cluster, self.link.frame_limit)?;
+        if frame.len() != FRAME_HEADER_BYTES + header.len {
+            return Err(WireError::Short.into());
+        }
+        self.send.write_all(frame).await.map_err(lost)?;
+        count(&self.link.counters.frames_out);
+        Ok(())
+    }
+
+    /// Says that no more frames come from this end.
+    pub fn finish(&mut self) {
+        // It fails only if it was finished or reset before.
+        let _ = self.send.finish();
+    }
+
+    /// The next frame; none if the peer has said its last.
+    ///
+    /// # Errors
+    /// If what comes is not a frame of this cluster and version within the limit: it is counted
+    /// and the stream given up. If the connection ended.
+    pub async fn recv(&mut self) -> Result<Option<Frame>, TransportError> {
+        let mut head = [0; FRAME_HEADER_BYTES];
+        match self.recv.read_exact(&mut head).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+            Err(ReadExactError::FinishedEarly(_)) => return Err(self.refuse(WireError::Short)),
+            Err(ReadExactError::ReadError(e)) => return Err(lost(e)),
+        }
+        let header = match wire::frame_header(&head, self.link.cluster, self.link.frame_limit) {
+            Ok(header) => header,
+            Err(e) => return Err(self.refuse(e)),
+        };
+        let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + header.len.min(FIRST_ROOM));
+        bytes.extend_from_slice(&head);
+        let whole = FRAME_HEADER_BYTES + header.len;
+        while bytes.len() < whole {
+            match self
+                .recv
+                .read_chunk(whole - bytes.len(), true)
+                .await
+                .map_err(lost)?
+            {
+                Some(chunk) => bytes.extend_from_slice(&chunk.bytes),
+                None => return Err(self.refuse(WireError::Short)),
+            }
+        }
+        count(&self.link.counters.frames_in);
+        Ok(Some(Frame {
+            bytes,
+            kind: header.kind,
+        }))
+    }
+
+    fn refuse(&mut self, why: WireError) -> TransportError {
+        let counters: &Counters = &self.link.counters;
+        count(match why {
+            WireError::ForeignCluster(_) => &counters.frames_foreign,
+            WireError::Version(_) => &counters.frames_version,
+            WireError::TooLarge { .. } => &counters.frames_oversized,
+            _ => &counters.frames_malformed,
+        });
+        // Both fail only if the stream has ended anyway.
+        let _ = self.recv.stop(REFUSED);
+        let _ = self.send.reset(REFUSED);
+        why.into()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.link.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
