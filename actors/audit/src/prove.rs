@@ -143,7 +143,7 @@ where
         return Err(AuditError::UnknownIncident(incident.to_string()));
     }
     signers.insert(also);
-    // Who enrolled the signers, and who enrolled those, up to the founder.
+    // Who enrolled the signers, and who enrolled those, up to the first of all.
     while let Some(node) = signers.pop_first() {
         if let Some((index, by)) = enrolled.get(&node)
             && wanted.insert(*index)
