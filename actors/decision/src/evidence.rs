@@ -3,6 +3,7 @@
 //! cleans up. Text may be vague; these are observations.
 
 use crate::catalogue::Entry;
+use crate::products;
 use crate::query::Query;
 use crate::words;
 use hale_model::Severity;
@@ -90,11 +91,11 @@ fn is_for_service(query: &Query, entry: &Entry) -> bool {
     let Some(service) = query.service.as_deref().filter(|_| query.service_is_sure) else {
         return false;
     };
-    entry.services.is_empty()
-        || entry
-            .services
-            .iter()
-            .any(|s| s.eq_ignore_ascii_case(service))
+    let product = products::of_service(service);
+    let is_it = |s: &String| {
+        s.eq_ignore_ascii_case(service) || (product.is_some() && products::of_service(s) == product)
+    };
+    entry.services.is_empty() || entry.services.iter().any(is_it)
 }
 
 /// Words of consumers that name the measure, not the thing.

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{cpu_spike, event, exhausted_pool, library, round, runaway_log, unhealthy_service};
+use hale_decision::catalogue::Entry;
 use hale_decision::coefficients::Coefficients;
 use hale_decision::confidence::{self, Grounds, Policy};
 use hale_decision::describe;
@@ -36,15 +37,19 @@ fn incident_of(anomalies: Vec<Anomaly>, events: Vec<Event>, consumers: Vec<Consu
 }
 
 fn decide_with(incident: &Incident, policy: &Policy) -> Decision {
+    decide_among(ranker(), incident, policy)
+}
+
+fn decide_among(ranker: &Ranker, incident: &Incident, policy: &Policy) -> Decision {
     let query = describe::query(incident);
     let coefficients = Coefficients::embedded();
     let embedding = Embedder::embedded().unwrap().embed(&query.text);
-    let ranking = ranker().rank(&query, &embedding, coefficients);
+    let ranking = ranker.rank(&query, &embedding, coefficients);
     confidence::route(&Grounds {
         incident,
         text: &query.text,
         ranking: &ranking,
-        entries: ranker().entries(),
+        entries: ranker.entries(),
         coefficients,
         history: History::default(),
         policy,
@@ -208,4 +213,48 @@ fn a_product_that_speaks_the_same_language_finds_the_playbook_and_asks() {
         "postgres_connection_pool_reset"
     );
     assert_eq!(decision.route, Route::Ask, "{:#?}", decision.gates);
+}
+
+/// The same with the playbooks that come with the binary, as far as they are there.
+#[test]
+fn the_library_s_own_playbooks_run_where_they_fit() {
+    let library = hale_playbooks::load_all(hale_playbooks::library()).unwrap();
+    let entries = library.iter().map(Entry::from).collect();
+    let ranker = Ranker::build(Embedder::embedded().unwrap(), entries);
+    let (pool, pool_events) = exhausted_pool();
+    let (unhealthy, unhealthy_events) = unhealthy_service();
+    let (log, consumers) = runaway_log();
+    let stories = [
+        (
+            "postgres_connection_pool_reset",
+            incident_of(pool, pool_events, vec![]),
+        ),
+        (
+            "service_restart",
+            incident_of(unhealthy, unhealthy_events, vec![]),
+        ),
+        ("disk_log_cleanup", incident_of(log, vec![], consumers)),
+    ];
+    for (playbook, incident) in stories {
+        if !library.iter().any(|p| p.name.as_str() == playbook) {
+            eprintln!("SKIPPED: {playbook} is not in the library");
+            continue;
+        }
+        let decision = decide_among(&ranker, &incident, &Policy::default());
+        eprintln!("{playbook}: {}", decision.rationale);
+        for m in &decision.matches {
+            eprintln!("    {} {:.3} {:?}", m.playbook, m.similarity, m.features);
+        }
+        runs(&decision, playbook);
+    }
+    let spike = decide_among(
+        &ranker,
+        &incident_of(cpu_spike(), vec![], vec![]),
+        &Policy::default(),
+    );
+    assert!(
+        spike.confidence.total < 0.90 && spike.route < Route::Execute,
+        "{}",
+        spike.rationale
+    );
 }
