@@ -23,7 +23,7 @@ wait_for() { # seconds, command…
   local until=$((SECONDS + $1)); shift
   until "$@" >/dev/null 2>&1; do
     [ "$SECONDS" -lt "$until" ] || { echo "waited in vain for: $*" >&2; cat "$dir"/*.log >&2; exit 1; }
-    read -rt 0.05 <> <(:) || true
+    sleep 0.05
   done
 }
 
