@@ -143,8 +143,9 @@ impl ApprovalId {
     }
 }
 
-/// The number a lease is known by: the Raft log index of its grant. It only ever rises, so a
-/// later holder always has the larger fence.
+/// The number a lease is known by: the Raft log index of its grant, or the next free number where
+/// several grants share one log entry. It only ever rises, so a later holder always has the larger
+/// fence.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
 )]

@@ -10,7 +10,8 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use hale_consensus::Consensus;
+use hale_audit::archive::Options;
+use hale_consensus::{Consensus, NoPeers, SegmentChain};
 use hale_model::ledger::{Command, EntryKind, Signed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +75,13 @@ async fn main() {
         .and_then(|s| s.parse().ok())
         .unwrap_or(3);
     let dir = tempfile::tempdir().unwrap();
-    let node = Arc::new(node(dir.path()).await);
+    let chain = SegmentChain::open(&dir.path().join("chain"), Options::default()).unwrap();
+    let config = config(dir.path(), 0);
+    let node = Consensus::start(config, Arc::new(chain), Arc::new(NoPeers))
+        .await
+        .unwrap();
+    node.found().await.unwrap();
+    let node = Arc::new(node);
     for clients in [1, 64] {
         measure(&node, clients, Duration::from_secs(seconds)).await;
     }

@@ -13,10 +13,11 @@ use std::ops::Range;
 /// a crash leaves is a prefix of what was appended, and what [`ChainStore::sync`] returned for is
 /// in that prefix.
 pub trait ChainStore: Send + Sync + 'static {
-    /// Puts entries at the end, all or none. They may still be on their way to the disk.
+    /// Puts entries at the end. They may still be on their way to the disk.
     ///
     /// # Errors
-    /// If they can't be written; [`ChainStore::len`] is then what it was.
+    /// If they can't be written. A first part of them may be there then, each entry whole, and
+    /// [`ChainStore::len`] says so.
     fn append(&self, entries: &[Entry]) -> io::Result<()>;
 
     /// Returns when all that was appended is on the disk (fdatasync). May be a no-op if `append`

@@ -49,7 +49,7 @@ impl Drop for SmallDisk {
 }
 
 async fn start(disk: &SmallDisk, reserve_bytes: u64) -> Consensus {
-    let chain = Arc::new(FileChain::open(&disk.path().join("chain")));
+    let chain = Arc::new(chain(disk.path()));
     let mut config = config(disk.path(), 0);
     config.reserve_bytes = reserve_bytes;
     config.timeouts.write = Duration::from_secs(2);
@@ -96,10 +96,10 @@ async fn fills_and_recovers(reserve_bytes: u64) {
     assert!(matches!(refused, LedgerError::Storage(_)), "{refused}");
     disk.make_room();
     written_again(&node, "room again").await;
-    let chain = node.entries(0..u64::MAX).unwrap();
+    let entries = node.entries(0..u64::MAX).unwrap();
     for entry in &acknowledged {
         assert_eq!(
-            chain[entry.index as usize].hash(),
+            entries[entry.index as usize].hash(),
             entry.hash,
             "acknowledged and there"
         );
@@ -108,7 +108,7 @@ async fn fills_and_recovers(reserve_bytes: u64) {
     let node = start(&disk, reserve_bytes).await;
     written_again(&node, "after a restart").await;
     node.stop().await;
-    assert!(verified(&FileChain::open(&disk.path().join("chain"))).len() >= acknowledged.len() + 3);
+    assert!(verified(&chain(disk.path())).len() >= acknowledged.len() + 3);
 }
 
 #[tokio::test]

@@ -138,8 +138,8 @@ async fn nothing_acknowledged_is_lost_by_sigkill() {
         kill_after(&mut spawn(dir.path()), 1 + round * 13, &mut acknowledged);
     }
     let node = node(dir.path()).await;
-    let chain = node.entries(0..u64::MAX).unwrap();
-    let granted = is_there(&acknowledged, &chain);
+    let entries = node.entries(0..u64::MAX).unwrap();
+    let granted = is_there(&acknowledged, &entries);
     let open = node.read(|l| l.leases().count()).await.unwrap();
     assert!(
         open <= KILLS && granted > 300,
@@ -148,6 +148,6 @@ async fn nothing_acknowledged_is_lost_by_sigkill() {
     tokio::time::timeout(Duration::from_secs(5), node.stop())
         .await
         .unwrap();
-    let bodies = verified(&FileChain::open(&dir.path().join("chain")));
-    assert_eq!(bodies.len(), chain.len());
+    let bodies = verified(&chain(dir.path()));
+    assert_eq!(bodies.len(), entries.len());
 }

@@ -13,7 +13,7 @@ use support::*;
 use tempfile::tempdir;
 
 async fn start(dir: &Path, n: u8) -> Result<Consensus, ConsensusError> {
-    let chain = Arc::new(FileChain::open(&dir.join("chain")));
+    let chain = Arc::new(chain(dir));
     Consensus::start(config(dir, n), chain, Arc::new(NoPeers)).await
 }
 
@@ -50,7 +50,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         .unwrap();
     assert!(matches!(next, Answer::Granted { fence: f, .. } if f > fence));
     second.stop().await;
-    let bodies = verified(&FileChain::open(&dir.path().join("chain")));
+    let bodies = verified(&chain(dir.path()));
     assert_eq!(
         bodies.len(),
         4,
@@ -64,7 +64,7 @@ async fn snapshots_purge_the_log_and_lose_nothing() {
     // What was dropped without a stop lets go of its files a little later.
     let start = || async {
         for _ in 0..200 {
-            let chain = Arc::new(FileChain::open(&dir.path().join("chain")));
+            let chain = Arc::new(chain(dir.path()));
             let mut config = config(dir.path(), 0);
             config.snapshot_every = 20;
             match Consensus::start(config, chain, Arc::new(NoPeers)).await {
@@ -88,10 +88,7 @@ async fn snapshots_purge_the_log_and_lose_nothing() {
     assert_eq!(second.read(|l| l.tip()).await.unwrap(), tip);
     written(&second, append(0, "after")).await;
     second.stop().await;
-    assert_eq!(
-        verified(&FileChain::open(&dir.path().join("chain"))).len(),
-        102
-    );
+    assert_eq!(verified(&chain(dir.path())).len(), 102);
 }
 
 #[tokio::test]
@@ -168,7 +165,7 @@ async fn a_question_nobody_answers_runs_out_and_is_on_the_chain() {
 #[tokio::test]
 async fn a_node_without_a_cluster_says_so() {
     let dir = tempdir().unwrap();
-    let chain = Arc::new(FileChain::open(&dir.path().join("chain")));
+    let chain = Arc::new(chain(dir.path()));
     let mut config = config(dir.path(), 0);
     config.timeouts.write = std::time::Duration::from_millis(200);
     let node = Consensus::start(config, chain, Arc::new(NoPeers))
@@ -186,7 +183,10 @@ async fn a_node_without_a_cluster_says_so() {
 async fn a_directory_in_use_or_of_another_node_is_refused() {
     let dir = tempdir().unwrap();
     let first = node(dir.path()).await;
-    let in_use = start(dir.path(), 0).await.err().unwrap();
+    let elsewhere = tempdir().unwrap();
+    let second = Arc::new(chain(elsewhere.path()));
+    let in_use = Consensus::start(config(dir.path(), 0), second, Arc::new(NoPeers)).await;
+    let in_use = in_use.err().unwrap();
     assert!(
         matches!(in_use, ConsensusError::Store(StoreError::InUse { .. })),
         "{in_use}"
@@ -311,9 +311,7 @@ async fn a_damaged_or_lost_state_is_refused_or_made_anew() {
 #[tokio::test]
 async fn a_chain_cut_short_is_refused() {
     let dir = with_history().await;
-    FileChain::open(&dir.path().join("chain"))
-        .truncate_to(10)
-        .unwrap();
+    chain(dir.path()).truncate_to(10).unwrap();
     let error = start_error(dir.path()).await;
     assert!(
         error.contains("10 entries") && error.contains("backup"),

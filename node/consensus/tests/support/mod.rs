@@ -1,4 +1,4 @@
-//! What the tests of running nodes share: a chain in a file, a node, commands to give it.
+//! What the tests of running nodes share: a chain, a node, commands to give it.
 
 #![allow(
     dead_code,
@@ -7,99 +7,32 @@
     reason = "each test binary uses its own part of this"
 )]
 
-use hale_consensus::{ChainStore, Config, Consensus, NoPeers};
-use hale_model::chain::Entry;
+use hale_audit::archive::Options;
+use hale_consensus::{ChainStore, Config, Consensus, NoPeers, SegmentChain};
 use hale_model::ledger::{
     Acquire, Answer, Command, Disposition, EntryKind, EntryRef, Scope, Signed,
 };
 use hale_model::{
     Digest, ExecutionId, Fence, HostName, Keypair, OutcomeStatus, PlaybookName, canonical,
 };
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Entries in one file, each behind its length. What a crash cut short is dropped.
-pub struct FileChain(Mutex<(File, Vec<Entry>)>);
-
-impl FileChain {
-    pub fn open(path: &Path) -> Self {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .unwrap();
-        let mut bytes = vec![];
-        file.read_to_end(&mut bytes).unwrap();
-        let (mut entries, mut rest, mut whole) = (vec![], &bytes[..], 0);
-        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
-            let Some((entry, tail)) = tail.split_at_checked(u32::from_be_bytes(*len) as usize)
-            else {
-                break;
-            };
-            entries.push(Entry::from_bytes(entry).unwrap());
-            whole += 4 + entry.len() as u64;
-            rest = tail;
+/// The chain's files in `dir`; what was dropped a moment ago may still hold them.
+pub fn chain(dir: &Path) -> SegmentChain {
+    let options = Options {
+        segment_bytes: 64 << 10,
+        preallocate_bytes: 16 << 10,
+        ..Options::default()
+    };
+    let began = Instant::now();
+    loop {
+        match SegmentChain::open(&dir.join("chain"), options) {
+            Ok(chain) => return chain,
+            Err(e) => assert!(began.elapsed() < Duration::from_secs(5), "{e}"),
         }
-        file.set_len(whole).unwrap();
-        io::Seek::seek(&mut file, io::SeekFrom::End(0)).unwrap();
-        Self(Mutex::new((file, entries)))
-    }
-}
-
-impl ChainStore for FileChain {
-    fn append(&self, new: &[Entry]) -> io::Result<()> {
-        let (file, entries) = &mut *self.0.lock().unwrap();
-        let mut bytes = vec![];
-        for entry in new {
-            let entry = entry.to_bytes();
-            bytes.extend((entry.len() as u32).to_be_bytes());
-            bytes.extend(entry);
-        }
-        let before = io::Seek::stream_position(file)?;
-        if let Err(e) = file.write_all(&bytes) {
-            file.set_len(before)?;
-            io::Seek::seek(file, io::SeekFrom::Start(before))?;
-            return Err(e);
-        }
-        entries.extend_from_slice(new);
-        Ok(())
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.lock().unwrap().0.sync_data()
-    }
-
-    fn len(&self) -> u64 {
-        self.0.lock().unwrap().1.len() as u64
-    }
-
-    fn tip(&self) -> Digest {
-        self.0
-            .lock()
-            .unwrap()
-            .1
-            .last()
-            .map_or(Digest::ZERO, Entry::hash)
-    }
-
-    fn read(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
-        let entries = &self.0.lock().unwrap().1;
-        let end = range.end.min(entries.len() as u64);
-        Ok(entries[range.start.min(end) as usize..end as usize].to_vec())
-    }
-
-    fn truncate_to(&self, len: u64) -> io::Result<()> {
-        let (file, entries) = &mut *self.0.lock().unwrap();
-        entries.truncate(len as usize);
-        let whole: u64 = entries.iter().map(|e| 4 + e.to_bytes().len() as u64).sum();
-        file.set_len(whole)?;
-        io::Seek::seek(file, io::SeekFrom::End(0)).map(drop)
+        std::thread::yield_now();
     }
 }
 
@@ -116,7 +49,7 @@ pub fn config(dir: &Path, n: u8) -> Config {
 
 /// A node of a group of one in `dir`, founded if it is new.
 pub async fn node(dir: &Path) -> Consensus {
-    let chain = Arc::new(FileChain::open(&dir.join("chain")));
+    let chain = Arc::new(chain(dir));
     let node = Consensus::start(config(dir, 0), chain, Arc::new(NoPeers))
         .await
         .unwrap();
