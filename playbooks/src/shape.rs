@@ -287,7 +287,7 @@ pub(crate) const COMMON: &[Field] = &[
     ),
     may(
         "retries",
-        Want::Whole(0, 20),
+        Want::Whole(0, 60),
         "How often it is tried again after a failure. Default 0.",
     ),
     may(
