@@ -20,11 +20,12 @@ pub(super) struct Taken {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Input {
-    seen: u64,
+    seen: u32,
     last_ms: i64,
     step_s: f64,
     age_s: f64,
     count: f64,
+    fell: bool,
 }
 
 impl Input {
@@ -52,7 +53,7 @@ impl Input {
                 self.step_s + (passed_s - self.step_s) * follow
             };
         }
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         self.last_ms = at.as_millis();
         self.age_s += passed_s.min(3600.0);
         let value = match kind {
@@ -60,8 +61,11 @@ impl Input {
             SeriesKind::Counter => {
                 let grown = raw - self.count;
                 self.count = raw;
-                // A fall is a restart; over a gap the rate is an average of nobody knows what.
-                let usable = !first && grown >= 0.0 && passed_s > 0.0 && !after_a_gap;
+                // A fall is a restart, and restarts come in pairs; over a gap the rate is an
+                // average of nobody knows what.
+                let fell = grown < 0.0;
+                let usable = !first && !fell && !self.fell && passed_s > 0.0 && !after_a_gap;
+                self.fell = fell;
                 usable.then(|| grown / passed_s)
             }
         }?;
@@ -112,7 +116,8 @@ mod tests {
         assert_eq!(rate(0, 100.0), None);
         assert_eq!(rate(10, 150.0), Some(5.0));
         assert_eq!(rate(20, 3.0), None);
-        assert_eq!(rate(30, 23.0), Some(2.0));
+        assert_eq!(rate(30, 5.0), None, "it may have restarted once more");
+        assert_eq!(rate(40, 25.0), Some(2.0));
         assert_eq!(
             rate(100_000, 1e6),
             None,

@@ -3,6 +3,7 @@
 //! the week again, is how the series is.
 
 use super::pending::Chunk;
+use super::season::Usual;
 use super::{Baseline, Measured, Nature, Phase, SUSPICIOUS, toward_harm};
 use crate::moment::{Moment, SLOT_S};
 use hale_model::Timestamp;
@@ -17,9 +18,11 @@ const DELAY_S: (f64, f64) = (15.0, 6300.0);
 const PATIENCE_S: (f64, f64) = (600.0, 3.0 * 3600.0);
 /// A series at the worst end of its range is in trouble for longer than anybody would wait.
 const PATIENCE_AT_WORST_S: f64 = 7.0 * 86_400.0;
-/// How fast a level that has moved takes the band along.
+/// How fast a level that leaves the band takes it along. A level that was adopted is kept for a
+/// day: by then every time of the day has been seen at it.
 const SHIFT_S: f64 = 7200.0;
-const DAYS: usize = 8;
+const ADOPTED_MS: i64 = 86_400_000;
+const DAYS: usize = 7;
 /// The daily maximum that is left after calibration: an ordinary day stays below a warning.
 const ORDINARY: f64 = 2.8;
 const MOST_USUAL: f64 = 10.0;
@@ -47,6 +50,7 @@ pub(super) struct Learning {
     noise: f64,
     chunks: u32,
     run: Option<Run>,
+    adopted_until_ms: i64,
     excluded_until_ms: i64,
     day: i64,
     day_s: f32,
@@ -67,6 +71,7 @@ impl Default for Learning {
             noise: 0.0,
             chunks: 0,
             run: None,
+            adopted_until_ms: i64::MIN,
             excluded_until_ms: i64::MIN,
             day: i64::MIN,
             day_s: 0.0,
@@ -107,7 +112,8 @@ impl Learning {
     }
 
     pub(super) fn clock_set_back(&mut self) {
-        (self.run, self.excluded_until_ms) = (None, i64::MIN);
+        self.run = None;
+        (self.adopted_until_ms, self.excluded_until_ms) = (i64::MIN, i64::MIN);
     }
 
     /// True if a new day has begun.
@@ -257,6 +263,7 @@ impl Baseline {
         self.learning.level = run.level;
         if let Some(usual) = self.season.usual(self.values.scale, now) {
             self.learning.shift = run.level - usual.expected;
+            self.learning.adopted_until_ms = now.at.as_millis().saturating_add(ADOPTED_MS);
         }
     }
 
@@ -269,7 +276,7 @@ impl Baseline {
         } else {
             None
         };
-        self.learn_level(middle, duration_s, usual);
+        self.learn_level(chunk, duration_s, usual);
         let expected = usual.map_or(self.learning.level, |u| u.expected + self.learning.shift);
         self.learn_noise(chunk, expected, duration_s);
         self.learn_values(chunk);
@@ -282,7 +289,8 @@ impl Baseline {
         }
     }
 
-    fn learn_level(&mut self, middle: f64, duration_s: f64, usual: Option<super::season::Usual>) {
+    fn learn_level(&mut self, chunk: &Chunk, duration_s: f64, usual: Option<Usual>) {
+        let (middle, began_ms) = (chunk.middle(), chunk.began().at.as_millis());
         let age_s = self.input.age_s();
         let l = &mut self.learning;
         l.chunks = l.chunks.saturating_add(1);
@@ -290,18 +298,13 @@ impl Baseline {
         let tau_s = (age_s / 10.0).min(3600.0).max(soonest_s).max(1e-3);
         let follow = (duration_s / tau_s).max(1.0 / f64::from(l.chunks)).min(1.0);
         l.level += (middle - l.level) * follow;
-        // It follows what leaves the band. A shift well above the noise stays while the level is
-        // nearer to it than to the season: the band widens quarter hour by quarter hour, and the
-        // new level is no less new for that.
-        let away = usual.map_or(0.0, |u| {
-            let off = middle - u.expected;
-            let still_shifted = l.shift.abs() > 2.5 * l.noise && (off - l.shift).abs() < off.abs();
-            if middle < u.low || middle > u.high || still_shifted {
-                off
-            } else {
-                0.0
-            }
-        });
+        if began_ms < l.adopted_until_ms {
+            return;
+        }
+        let away = match usual {
+            Some(u) if middle < u.low || middle > u.high => middle - u.expected,
+            _ => 0.0,
+        };
         l.shift += (away - l.shift) * (duration_s / SHIFT_S).min(1.0);
     }
 
