@@ -1,0 +1,531 @@
+//! The driver: one value that owns foca and its timers.
+
+use crate::MembershipError;
+use crate::codec::{self, WireCodec};
+use crate::identity::{Contact, Id};
+use crate::profile::{Announcement, Profile, Profiles};
+use crate::rng::SplitMix;
+use crate::timers::{Alarm, Timers};
+use crate::tuning::Tuning;
+use foca::{AccumulatingRuntime, Foca, OwnedNotification};
+use hale_model::{Keypair, NodeId, wire};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest packet, in bytes; with the transport's first byte it fits one QUIC datagram.
+pub const MAX_PACKET_BYTES: usize = 1149;
+/// How often seeds are asked while there is nobody else: the first pause, and the longest.
+const SEED_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// The most seeds.
+const MAX_SEEDS: usize = 64;
+
+/// Whether a node may be spoken of: it is on the roster.
+pub type Admit = Arc<dyn Fn(&NodeId) -> bool + Send + Sync>;
+
+/// What a membership is given.
+#[derive(Clone)]
+pub struct Settings {
+    /// The node's key: it signs the profile.
+    pub key: Keypair,
+    /// Where others reach this node.
+    pub addr: SocketAddr,
+    /// When this node was started, in milliseconds since the epoch: a later start wins over what
+    /// is told of an earlier one.
+    pub started_ms: u64,
+    /// For the choice of whom to probe.
+    pub seed: u64,
+    /// Whether a node may be spoken of.
+    pub admit: Admit,
+    /// How fast.
+    pub tuning: Tuning,
+}
+
+/// What happens to a membership.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Time has passed.
+    Tick,
+    /// A packet came from a peer whose key the transport has proven.
+    Packet {
+        /// Whose.
+        from: NodeId,
+        /// The packet.
+        bytes: Vec<u8>,
+    },
+    /// Joins through any of these; they are asked until one is known to be alive.
+    Join(Vec<Contact>),
+    /// What a peer knows ([`Membership::everything`]), after an [`Effect::Exchange`].
+    Everything(Vec<u8>),
+    /// This node's profile is now this.
+    Profile(Profile),
+    /// A node is off the roster: it is down, whatever it says.
+    Evict(NodeId),
+    /// This node leaves, and says so.
+    Leave,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Send a packet; it may get lost.
+    Send {
+        /// To whom.
+        to: Contact,
+        /// At most [`MAX_PACKET_BYTES`].
+        bytes: Vec<u8>,
+    },
+    /// Exchange [`Membership::everything`] with a peer over a stream, both ways.
+    Exchange {
+        /// With whom.
+        with: Contact,
+    },
+    /// A member is alive that was not, or has a new address or life.
+    Up(Contact),
+    /// A member is down.
+    Down(Contact),
+    /// The others thought that this node was down; it has a new incarnation.
+    Rejoined {
+        /// The incarnation.
+        incarnation: u64,
+    },
+}
+
+/// How a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It answers.
+    Alive,
+    /// It did not answer; it has time to.
+    Suspect,
+    /// It did not answer in time, or has left.
+    Down,
+}
+
+/// A member as gossip sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Who and where.
+    pub contact: Contact,
+    /// Which of its lives.
+    pub incarnation: u64,
+    /// How it is.
+    pub state: State,
+    /// What it says of itself, if that was heard yet.
+    pub profile: Option<Profile>,
+}
+
+/// Counts since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Packets taken in.
+    pub packets_in: u64,
+    /// Packets to send.
+    pub packets_out: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+    /// Packets refused: not from whom they say, not for us, malformed, too large.
+    pub refused_packets: u64,
+    /// Members left out of packets: on no roster, or too many.
+    pub refused_members: u64,
+    /// Profiles refused: a stranger's, or with a wrong signature.
+    pub refused_profiles: u64,
+}
+
+/// All that a node knows, for an exchange.
+#[derive(Serialize, Deserialize)]
+struct Everything {
+    members: Vec<foca::Member<Id>>,
+    profiles: Vec<Vec<u8>>,
+}
+
+type Runtime = AccumulatingRuntime<Id>;
+
+/// Who is alive, as gossip sees it.
+pub struct Membership {
+    settings: Settings,
+    foca: Foca<Id, WireCodec, SplitMix, Profiles>,
+    runtime: Runtime,
+    timers: Timers,
+    rng: SplitMix,
+    now: Duration,
+    seeds: Vec<Contact>,
+    seed_pause: Duration,
+    /// When the seeds are asked next.
+    seeds_at: Duration,
+    /// When everything is exchanged next.
+    exchange_at: Duration,
+    profiles: Profiles,
+    /// Signed and waiting to be told.
+    unsaid: Option<Vec<u8>>,
+    /// When the profile may be told again.
+    quiet_until: Duration,
+    said: u64,
+    /// The size that foca is tuned for.
+    tuned_for: usize,
+    has_left: bool,
+    counts: Counts,
+}
+
+impl Membership {
+    /// A node that knows nobody yet.
+    ///
+    /// # Errors
+    /// If the profile is too large.
+    pub fn new(settings: Settings, profile: &Profile) -> Result<Self, MembershipError> {
+        let contact = Contact {
+            node: settings.key.node_id(),
+            addr: settings.addr,
+        };
+        let id = Id {
+            contact,
+            incarnation: settings.started_ms,
+        };
+        let mut rng = SplitMix::new(settings.seed);
+        let profiles = Profiles::new(settings.admit.clone(), settings.tuning.max_members);
+        let foca = Foca::with_custom_broadcast(
+            id,
+            settings.tuning.config(1),
+            SplitMix::new(rng.next()),
+            WireCodec,
+            profiles.clone(),
+        );
+        let mut new = Self {
+            foca,
+            runtime: Runtime::new(),
+            timers: Timers::default(),
+            rng,
+            now: Duration::ZERO,
+            seeds: vec![],
+            seed_pause: SEED_PAUSES.0,
+            seeds_at: Duration::ZERO,
+            exchange_at: settings.tuning.exchange_period,
+            profiles,
+            unsaid: None,
+            quiet_until: Duration::ZERO,
+            said: 0,
+            tuned_for: 1,
+            has_left: false,
+            counts: Counts::default(),
+            settings,
+        };
+        new.sign(profile)?;
+        new.say_profile();
+        new.timers
+            .set(new.settings.tuning.exchange_period, Alarm::Exchange);
+        Ok(new)
+    }
+
+    /// When [`Event::Tick`] is due, as the time that is handed to [`Membership::on`].
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.timers.next()
+    }
+
+    /// Takes in what happened at `now`, the time since the node's start, and says what to do.
+    pub fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+        self.now = self.now.max(now);
+        let mut out = vec![];
+        for alarm in self.timers.due(self.now) {
+            self.ring(alarm, &mut out);
+        }
+        match event {
+            Event::Tick => {}
+            _ if self.has_left => {}
+            Event::Packet { from, bytes } => self.packet(from, &bytes, &mut out),
+            Event::Join(seeds) => self.join(seeds, &mut out),
+            Event::Everything(bytes) => self.take_everything(&bytes, &mut out),
+            Event::Profile(profile) => self.change_profile(&profile),
+            Event::Evict(node) => self.evict(&node, &mut out),
+            Event::Leave => self.leave(&mut out),
+        }
+        out
+    }
+
+    /// This node.
+    pub fn contact(&self) -> Contact {
+        self.foca.identity().contact
+    }
+
+    /// Everybody known, this node and those that are down too, by node.
+    pub fn members(&self) -> Vec<Member> {
+        let me = foca::Member::alive(*self.foca.identity());
+        let mut all: Vec<_> = self
+            .foca
+            .iter_membership_state()
+            .chain([&me])
+            .map(|m| Member {
+                contact: m.id().contact,
+                incarnation: m.id().incarnation,
+                state: match m.state() {
+                    foca::State::Alive => State::Alive,
+                    foca::State::Suspect => State::Suspect,
+                    foca::State::Down => State::Down,
+                },
+                profile: self.profiles.of(&m.id().contact.node),
+            })
+            .collect();
+        all.sort_by_key(|m| m.contact);
+        all
+    }
+
+    /// All that this node knows, to be given to a peer in an exchange.
+    ///
+    /// # Errors
+    /// If it is too large to be encoded.
+    pub fn everything(&self) -> Result<Vec<u8>, MembershipError> {
+        let me = foca::Member::alive(*self.foca.identity());
+        let members = self
+            .foca
+            .iter_membership_state()
+            .chain([&me])
+            .cloned()
+            .collect();
+        Ok(wire::encode(&Everything {
+            members,
+            profiles: self.profiles.all(),
+        })?)
+    }
+
+    /// Counts since the start.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            refused_profiles: self.profiles.refused(),
+            ..self.counts
+        }
+    }
+
+    fn ring(&mut self, alarm: Alarm, out: &mut Vec<Effect>) {
+        match alarm {
+            Alarm::Foca(timer) => self.drive(out, |f, r| f.handle_timer(timer, r)),
+            _ if self.has_left => {}
+            // Only the one that was set last: there is one chain of each.
+            Alarm::Seeds if self.now >= self.seeds_at => self.ask_seeds(out),
+            Alarm::Exchange if self.now >= self.exchange_at => self.exchange(out),
+            Alarm::Seeds | Alarm::Exchange => {}
+            Alarm::Profile => self.say_profile(),
+        }
+    }
+
+    /// Lets foca do something, then takes over all that it wants done.
+    fn drive(
+        &mut self,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(
+            &mut Foca<Id, WireCodec, SplitMix, Profiles>,
+            &mut Runtime,
+        ) -> Result<(), foca::Error>,
+    ) {
+        if let Err(error) = act(&mut self.foca, &mut self.runtime) {
+            tracing::debug!(%error, "gossip: a packet or timer was not taken");
+            self.counts.refused_packets += 1;
+        }
+        while let Some((to, data)) = self.runtime.to_send() {
+            self.counts.packets_out += 1;
+            self.counts.bytes_out += data.len() as u64;
+            out.push(Effect::Send {
+                to: to.contact,
+                bytes: data.to_vec(),
+            });
+        }
+        while let Some((after, timer)) = self.runtime.to_schedule() {
+            self.timers.set(self.now + after, Alarm::Foca(timer));
+        }
+        while let Some(note) = self.runtime.to_notify() {
+            self.notice(note, out);
+        }
+        self.retune();
+    }
+
+    fn notice(&mut self, note: OwnedNotification<Id>, out: &mut Vec<Effect>) {
+        match note {
+            OwnedNotification::MemberUp(id) => out.push(Effect::Up(id.contact)),
+            OwnedNotification::MemberDown(id) => out.push(Effect::Down(id.contact)),
+            OwnedNotification::Rename(before, after) if before.contact != after.contact => {
+                out.push(Effect::Up(after.contact));
+            }
+            // The first peer: what it knows is asked for at once. SWIM alone tells a newcomer
+            // only of what fits some packets.
+            OwnedNotification::Active => self.exchange(out),
+            OwnedNotification::Rejoin(id) => {
+                out.push(Effect::Rejoined {
+                    incarnation: id.incarnation,
+                });
+            }
+            OwnedNotification::Idle => {
+                self.seeds_at = self.now + SEED_PAUSES.0;
+                self.timers.set(self.seeds_at, Alarm::Seeds);
+            }
+            _ => {}
+        }
+    }
+
+    /// Suspicion and dissemination follow the cluster's size.
+    fn retune(&mut self) {
+        let size = self.foca.num_members() + 1;
+        if size != self.tuned_for {
+            self.tuned_for = size;
+            // It fails only if probe periods change, and they do not.
+            let _ = self.foca.set_config(self.settings.tuning.config(size));
+        }
+    }
+
+    fn packet(&mut self, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
+        self.counts.packets_in += 1;
+        let admit = self.settings.admit.clone();
+        let is_full = self.foca.iter_membership_state().len() >= self.settings.tuning.max_members;
+        let known = |n: &NodeId| {
+            self.foca
+                .iter_membership_state()
+                .any(|m| m.id().contact.node == *n)
+        };
+        let admitted = |id: &Id| {
+            let node = &id.contact.node;
+            admit(node) && (!is_full || known(node))
+        };
+        let me = self.foca.identity().contact.node;
+        let read = (bytes.len() <= MAX_PACKET_BYTES).then(|| codec::filter(bytes, admitted).ok());
+        let honest = read.flatten().filter(|p| {
+            let (src, dst) = (p.header.src.contact.node, p.header.dst.contact.node);
+            let third = codec::third(&p.header.message);
+            src == from && dst == me && admitted(&p.header.src) && third.is_none_or(admitted)
+        });
+        let Some(packet) = honest else {
+            self.counts.refused_packets += 1;
+            return;
+        };
+        self.counts.refused_members += packet.left_out;
+        self.drive(out, |f, r| f.handle_data(&packet.bytes, r));
+    }
+
+    fn join(&mut self, mut seeds: Vec<Contact>, out: &mut Vec<Effect>) {
+        let me = self.contact().node;
+        seeds.retain(|s| s.node != me);
+        seeds.truncate(MAX_SEEDS);
+        self.seeds = seeds;
+        self.seed_pause = SEED_PAUSES.0;
+        self.ask_seeds(out);
+    }
+
+    /// Asks all seeds, and again later, as long as nobody is known.
+    fn ask_seeds(&mut self, out: &mut Vec<Effect>) {
+        if self.seeds.is_empty() || self.foca.num_members() > 0 {
+            self.seed_pause = SEED_PAUSES.0;
+            return;
+        }
+        for contact in self.seeds.clone() {
+            // Which life it lives is not known; an announcement is taken by any.
+            self.drive(out, |f, r| {
+                f.announce(
+                    Id {
+                        contact,
+                        incarnation: 0,
+                    },
+                    r,
+                )
+            });
+        }
+        self.seeds_at = self.now + self.spread(self.seed_pause);
+        self.timers.set(self.seeds_at, Alarm::Seeds);
+        self.seed_pause = (self.seed_pause * 2).min(SEED_PAUSES.1);
+    }
+
+    fn exchange(&mut self, out: &mut Vec<Effect>) {
+        let alive: Vec<_> = self.foca.iter_members().map(|m| m.id().contact).collect();
+        if let Some(with) = alive.get(self.rng.below(alive.len())) {
+            out.push(Effect::Exchange { with: *with });
+        }
+        self.forget_profiles();
+        self.exchange_at = self.now + self.spread(self.settings.tuning.exchange_period);
+        self.timers.set(self.exchange_at, Alarm::Exchange);
+    }
+
+    /// Between three and five quarters of it, so that nodes do not act in step.
+    fn spread(&mut self, pause: Duration) -> Duration {
+        pause.mul_f64(0.75 + self.rng.below(1000) as f64 / 2000.0)
+    }
+
+    fn forget_profiles(&self) {
+        let me = self.contact().node;
+        let known: std::collections::BTreeSet<_> = self
+            .foca
+            .iter_membership_state()
+            .map(|m| m.id().contact.node)
+            .collect();
+        self.profiles
+            .retain(|node| *node == me || known.contains(node));
+    }
+
+    fn take_everything(&mut self, bytes: &[u8], out: &mut Vec<Effect>) {
+        let Ok(theirs) = wire::decode::<Everything>(bytes) else {
+            self.counts.refused_packets += 1;
+            return;
+        };
+        let admit = self.settings.admit.clone();
+        let all = theirs.members.len();
+        let mut room = self.settings.tuning.max_members;
+        let known: Vec<_> = theirs
+            .members
+            .into_iter()
+            .filter(|m| admit(&m.id().contact.node))
+            .take_while(|_| {
+                room = room.saturating_sub(1);
+                room > 0
+            })
+            .collect();
+        self.counts.refused_members += (all - known.len()) as u64;
+        // Others know it already, or exchange it themselves.
+        self.drive(out, |f, r| f.apply_many(known.into_iter(), false, r));
+        for profile in theirs.profiles {
+            self.profiles.take(&profile);
+        }
+    }
+
+    fn sign(&mut self, profile: &Profile) -> Result<(), MembershipError> {
+        let number = (self.settings.started_ms, self.said + 1);
+        let bytes = Announcement::sign(profile, number, &self.settings.key)?;
+        self.said += 1;
+        self.unsaid = Some(bytes);
+        Ok(())
+    }
+
+    fn change_profile(&mut self, profile: &Profile) {
+        if self.profiles.of(&self.contact().node).as_ref() == Some(profile) {
+            return;
+        }
+        let is_waiting = self.unsaid.is_some();
+        match self.sign(profile) {
+            Err(error) => tracing::warn!(%error, "gossip goes on with the profile of before"),
+            Ok(()) if self.now >= self.quiet_until => self.say_profile(),
+            Ok(()) if !is_waiting => self.timers.set(self.quiet_until, Alarm::Profile),
+            Ok(()) => {}
+        }
+    }
+
+    fn say_profile(&mut self) {
+        if let Some(bytes) = self.unsaid.take() {
+            self.quiet_until = self.now + self.settings.tuning.profile_period;
+            if let Err(error) = self.foca.add_broadcast(&bytes) {
+                tracing::warn!(%error, "gossip does not take this node's profile");
+            }
+        }
+    }
+
+    fn evict(&mut self, node: &NodeId, out: &mut Vec<Effect>) {
+        let gone = self
+            .foca
+            .iter_membership_state()
+            .find(|m| m.id().contact.node == *node);
+        if let Some(gone) = gone.cloned() {
+            let down = foca::Member::new(*gone.id(), gone.incarnation(), foca::State::Down);
+            self.drive(out, |f, r| f.apply_many([down].into_iter(), true, r));
+        }
+        self.profiles.retain(|n| n != node);
+    }
+
+    fn leave(&mut self, out: &mut Vec<Effect>) {
+        self.drive(out, |f, r| f.leave_cluster(r));
+        self.has_left = true;
+    }
+}
