@@ -1,0 +1,409 @@
+//! The command line: what there is to type, and how it ends. Each group of client commands has a
+//! file; what runs a node, the demo or a replay is dispatched in `main.rs`.
+
+mod approvals;
+mod audit;
+mod client;
+mod freeze;
+mod incidents;
+mod leases;
+mod metrics;
+mod out;
+mod playbook;
+mod status;
+
+use client::Client;
+
+use clap::{Args, Parser, Subcommand};
+use out::Out;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all is well
+  1  something is wrong: a broken chain, an open incident, a playbook with errors
+  2  the command line is not understood
+  3  no node answers
+  4  the node refused
+
+First steps:
+  hale demo                 see it heal this machine, in under a minute
+  hale node                 run a node on this host
+  hale status               what it sees
+  hale why INCIDENT         why it did what it did
+  hale audit verify         whether its record can be believed";
+
+/// Keeps hosts healthy without waking anyone, and proves what it did.
+#[derive(Debug, Parser)]
+#[command(name = "hale", version, about, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command knows.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Globals {
+    /// Answer with JSON on standard output, and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Where the node answers, like 127.0.0.1:7117; found in the data directory if left out
+    #[arg(
+        long,
+        global = true,
+        env = "HALE_ADDR",
+        value_name = "ADDR",
+        help_heading = "Node"
+    )]
+    pub(crate) addr: Option<String>,
+    /// The node's token; others on this host can see an argument, so prefer the variable
+    #[arg(
+        long,
+        global = true,
+        env = "HALE_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Node"
+    )]
+    pub(crate) token: Option<String>,
+    /// Where the node keeps its state [default: /var/lib/hale for root, else ~/.local/share/hale]
+    #[arg(
+        long,
+        global = true,
+        env = "HALE_DATA_DIR",
+        value_name = "DIR",
+        help_heading = "Node"
+    )]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What there is to type.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a node on this host
+    Node(NodeArgs),
+    /// Break real things on this machine and watch them heal, in under a minute
+    Demo(DemoArgs),
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Look at what a baseline makes of recorded history
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Look at what the decision makes of recorded incidents
+    #[command(subcommand)]
+    Decision(DecisionCommand),
+    /// The service that the demo breaks
+    #[command(subcommand, hide = true)]
+    DemoService(DemoServiceCommand),
+}
+
+/// What is asked of a running node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// The node at a glance
+    Status(status::StatusArgs),
+    /// What is wrong, and what was done about it
+    Incidents(incidents::IncidentsArgs),
+    /// Why an incident was treated as it was
+    Why(incidents::WhyArgs),
+    /// Agree to a plan, or list those that wait for you
+    Approve(approvals::ApproveArgs),
+    /// Refuse a plan
+    Deny(approvals::DenyArgs),
+    /// List, show, check and run playbooks
+    #[command(subcommand)]
+    Playbook(playbook::PlaybookCommand),
+    /// Who may act on what, and what runs now
+    Leases(leases::LeasesArgs),
+    /// Verify, export and follow the record of all that was done
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Stop all execution: nothing new is started
+    Freeze(freeze::FreezeArgs),
+    /// Allow execution again
+    Thaw(freeze::ThawArgs),
+    /// What a host's sensors see, held against what is normal
+    Metrics(metrics::MetricsArgs),
+}
+
+/// How a node is run.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  hale node                                   watch this host with what is normal for it
+  hale node --config /etc/hale/hale.toml      with databases, logs, health checks, notifications
+  hale node --interval 1s --listen 127.0.0.1:0
+
+The configuration is TOML; every field has a default:
+  [node]
+  environment = \"production\"
+  tags = { role = \"primary\" }
+
+  [[telemetry.postgres]]
+  url = \"postgres://hale@localhost/postgres\"
+
+  [[telemetry.health]]
+  service = \"shop\"
+  http = \"http://127.0.0.1:8080/health\"
+
+  [notify]
+  webhook_url_env = \"HALE_WEBHOOK\"")]
+pub(crate) struct NodeArgs {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", env = "HALE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where to answer HTTP [default: 127.0.0.1:7117]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// How often the sensors are read: 100ms, 1s, 30s [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) interval: Option<hale_telemetry::Span>,
+    /// The host's name [default: the machine's own]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) host: Option<String>,
+}
+
+/// How the demo is run.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  hale demo                     everything that this machine can show
+  hale demo --only shop         one fault
+  hale demo --keep              leave the node running to look around
+  hale demo --json              say what happened as one JSON object
+
+Nothing is installed, nothing is left behind. Exit code 1 if anything was not healed.")]
+pub(crate) struct DemoArgs {
+    /// Leave the node running afterwards, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Only faults whose name holds this; may be given several times
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) only: Vec<String>,
+}
+
+/// What can be done with baselines.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BaselineCommand {
+    /// Run recorded series through a baseline
+    #[command(after_help = "\
+Examples:
+  hale baseline replay week.csv scores.csv")]
+    Replay {
+        /// The rows to run through it
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        /// Where scores and alerts are written
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+    },
+}
+
+/// What can be done with decisions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DecisionCommand {
+    /// Rank playbooks for recorded incidents
+    #[command(after_help = "\
+Examples:
+  hale decision replay --incidents incidents.jsonl rankings.jsonl
+  hale decision replay --incidents incidents.jsonl --playbooks ours.jsonl rankings.jsonl")]
+    Replay {
+        /// The incidents, one JSON object a line
+        #[arg(long, value_name = "FILE")]
+        incidents: PathBuf,
+        /// The playbooks, one JSON object a line [default: those in this binary]
+        #[arg(long, value_name = "FILE")]
+        playbooks: Option<PathBuf>,
+        /// Where the rankings are written
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+    },
+}
+
+/// The demo's own service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DemoServiceCommand {
+    /// Serve until told to end
+    Run(DemoServiceArgs),
+    /// End it, start it, wait until it is healthy
+    Restart(DemoServiceArgs),
+}
+
+/// Where the demo's service lives.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DemoServiceArgs {
+    /// Its port
+    #[arg(long)]
+    pub(crate) port: u16,
+    /// Its directory
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+}
+
+/// Why a client command could not be done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// Nobody has said where a node is.
+    #[error("no node has run in {0}")]
+    NoNode(PathBuf),
+    /// Nobody answers there.
+    #[error("no node answers at {addr}")]
+    Unreachable {
+        /// Where.
+        addr: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The answer broke off.
+    #[error("the node's answer to {path} broke off")]
+    BrokenOff {
+        /// What was asked.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The node said no.
+    #[error("{}", .error.message)]
+    Said {
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        error: hale_api::ErrorView,
+    },
+    /// The command line makes no sense.
+    #[error("{what}")]
+    Usage {
+        /// Why.
+        what: String,
+        /// What to type instead.
+        next: String,
+    },
+    /// A file.
+    #[error("{path} can't be {done}")]
+    File {
+        /// `read`, `written`.
+        done: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Whoever read the output has seen enough.
+    #[error("the output was closed")]
+    Closed,
+}
+
+impl CliError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Closed => 0,
+            Self::File { .. } => 1,
+            Self::Usage { .. } => 2,
+            Self::NoNode(_) | Self::Unreachable { .. } | Self::BrokenOff { .. } => 3,
+            // What is not there, or fails inside, is wrong; all else was refused.
+            Self::Said {
+                status: 404 | 500..,
+                ..
+            } => 1,
+            Self::Said { .. } => 4,
+        }
+    }
+
+    /// What to type next.
+    fn next(&self) -> String {
+        match self {
+            Self::NoNode(_) => "start one with `hale node`, or say where one is with --addr and --token, or --data-dir".into(),
+            Self::Unreachable { .. } => "start one with `hale node`, or say where one is with --addr".into(),
+            Self::BrokenOff { .. } => "try again; `hale status` tells how the node is".into(),
+            Self::Said { error, .. } => error.next.clone(),
+            Self::Usage { next, .. } => next.clone(),
+            Self::File { .. } => "give another path, or look at its owner and the disk".into(),
+            Self::Closed => String::new(),
+        }
+    }
+}
+
+/// Runs a client command to its end and tells what went wrong, if anything did.
+pub(crate) async fn run(command: ClientCommand, globals: &Globals) -> ExitCode {
+    let out = Out::new(globals.json);
+    match dispatch(command, globals, &out).await {
+        Ok(code) => code,
+        Err(CliError::Closed) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.failed(&error, &error.next(), error.code());
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// Tells why something other than a client command failed, in the same way.
+pub(crate) fn failed(error: &dyn Error, globals: &Globals) -> ExitCode {
+    Out::new(globals.json).failed(error, "", 1);
+    ExitCode::FAILURE
+}
+
+async fn dispatch(
+    command: ClientCommand,
+    globals: &Globals,
+    out: &Out,
+) -> Result<ExitCode, CliError> {
+    // What works without a node must not ask for one.
+    let command = match command {
+        ClientCommand::Playbook(command) if command.is_offline() => {
+            return playbook::offline(command, out);
+        }
+        ClientCommand::Audit(audit::AuditCommand::Verify(args)) if args.file.is_some() => {
+            return audit::verify_file(&args, out);
+        }
+        command => command,
+    };
+    let client = Client::new(globals)?;
+    match command {
+        ClientCommand::Status(args) => status::run(args, &client, out).await,
+        ClientCommand::Incidents(args) => incidents::run(args, &client, out).await,
+        ClientCommand::Why(args) => incidents::why(args, &client, out).await,
+        ClientCommand::Approve(args) => approvals::approve(args, &client, out).await,
+        ClientCommand::Deny(args) => approvals::deny(args, &client, out).await,
+        ClientCommand::Playbook(command) => playbook::run(command, &client, out).await,
+        ClientCommand::Leases(args) => leases::run(args, &client, out).await,
+        ClientCommand::Audit(command) => audit::run(command, &client, out).await,
+        ClientCommand::Freeze(args) => freeze::freeze(args, &client, out).await,
+        ClientCommand::Thaw(args) => freeze::thaw(args, &client, out).await,
+        ClientCommand::Metrics(args) => metrics::run(args, &client, out).await,
+    }
+}
+
+/// Success, or the code that says something is wrong.
+fn ok_unless(wrong: bool) -> ExitCode {
+    if wrong {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Who types: `--by`, or the user's name. The record has to say who it was.
+fn who(by: Option<String>) -> String {
+    let known = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    let named = by
+        .or_else(|| known("SUDO_USER"))
+        .or_else(|| known("USER"))
+        .or_else(|| known("LOGNAME"));
+    named.unwrap_or_else(|| match rustix::process::getuid() {
+        uid if uid.is_root() => "root".into(),
+        uid => format!("uid {}", uid.as_raw()),
+    })
+}
+
+#[cfg(test)]
+mod tests;
