@@ -204,20 +204,19 @@ impl Client {
         answer.json()
     }
 
-    /// Sends bytes as they are, closes its half and reads what comes back within two seconds.
+    /// Sends bytes as they are and reads what comes back within a second.
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut back = vec![];
         let Ok(mut stream) = TcpStream::connect_timeout(&self.addr, BOUND) else {
             return back;
         };
         stream
-            .set_read_timeout(Some(Duration::from_secs(2)))
+            .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
         stream
-            .set_write_timeout(Some(Duration::from_secs(2)))
+            .set_write_timeout(Some(Duration::from_secs(1)))
             .unwrap();
         stream.write_all(bytes).ok();
-        stream.shutdown(std::net::Shutdown::Write).ok();
         stream.read_to_end(&mut back).ok();
         back
     }
