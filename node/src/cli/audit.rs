@@ -2,7 +2,7 @@
 //! here, over the exported bytes: the node is not asked whether it is honest.
 
 use super::client::{Lines, part};
-use super::out::{Look, Out, ago, clean, count};
+use super::out::{Look, Out, ago, clean, count, many};
 use super::{CliError, Client, ok_unless};
 use clap::{Args, Subcommand};
 use hale_api::{ChainProblem, EntryView, Status, Verification};
@@ -188,7 +188,7 @@ fn say(report: &Report, what: &str, out: &Out) -> Result<ExitCode, CliError> {
     out.value(&json)?;
     out.line(format!(
         "{} in {}",
-        super::out::many(report.entries, "entry", "entries"),
+        many(report.entries, "entry", "entries"),
         out.paint(Look::Bold, what)
     ))?;
     let n = count(report.entries);
@@ -211,7 +211,10 @@ fn say(report: &Report, what: &str, out: &Out) -> Result<ExitCode, CliError> {
         (
             Check::Roster,
             "roster",
-            format!("{} enrolled keys, nobody else signs", report.roster.len()),
+            format!(
+                "{} enrolled, nobody else signs",
+                many(report.roster.len() as u64, "key", "keys")
+            ),
         ),
         (
             Check::Grants,

@@ -195,7 +195,7 @@ pub(crate) enum BaselineCommand {
     /// Run recorded series through a baseline
     #[command(after_help = "\
 Examples:
-  hale baseline replay week.csv scores.csv")]
+  hale baseline replay recorded/ scored/     each recorded/NAME.csv: timestamp,value")]
     Replay {
         /// The rows to run through it
         #[arg(value_name = "IN")]

@@ -73,7 +73,7 @@ impl Out {
         if self.json {
             Ok(())
         } else {
-            raw(line.as_ref(), true)
+            raw(line.as_ref().trim_end(), true)
         }
     }
 

@@ -19,10 +19,13 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlaybookCommand {
     /// The playbooks that the node knows
-    #[command(visible_alias = "list", after_help = "\
+    #[command(
+        visible_alias = "list",
+        after_help = "\
 Examples:
   hale playbook ls
-  hale playbook ls --json | jq -r '.[] | select(.idempotent) | .name'")]
+  hale playbook ls --json | jq -r '.[] | select(.idempotent) | .name'"
+    )]
     Ls,
     /// One playbook as it is written
     #[command(after_help = "\
@@ -155,7 +158,11 @@ async fn list(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
                 Look::Plain
             },
         );
-        let first = p.description.split(['.', '\n']).next().unwrap_or_default();
+        let first = p
+            .description
+            .split(['.', ':', '\n'])
+            .next()
+            .unwrap_or_default();
         table.row([
             plain(&p.name),
             plain(&p.version),
