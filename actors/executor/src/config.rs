@@ -70,7 +70,9 @@ impl Default for ExecutorConfig {
 fn span<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(d)?;
     parse_span(&text).ok_or_else(|| {
-        serde::de::Error::custom(format!("`{text}` is not a duration; write it like 30s, 5m, 2h"))
+        serde::de::Error::custom(format!(
+            "`{text}` is not a duration; write it like 30s, 5m, 2h"
+        ))
     })
 }
 
@@ -85,7 +87,11 @@ fn parse_span(text: &str) -> Option<Duration> {
         "d" => 86_400_000,
         _ => return None,
     };
-    number.parse::<u64>().ok()?.checked_mul(ms_per_unit).map(Duration::from_millis)
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(ms_per_unit)
+        .map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -96,7 +102,15 @@ mod tests {
     fn a_duration_is_a_number_with_its_unit() {
         assert_eq!(parse_span("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(parse_span("2h"), Some(Duration::from_secs(7200)));
-        for bad in ["", "30", "s", "-1s", "1.5s", "99999999999999999999h", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "30",
+            "s",
+            "-1s",
+            "1.5s",
+            "99999999999999999999h",
+            "18446744073709551615d",
+        ] {
             assert_eq!(parse_span(bad), None, "{bad}");
         }
     }

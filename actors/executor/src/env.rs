@@ -21,8 +21,9 @@ pub fn base(
     env.insert("incident".into(), of_incident(incident));
     env.insert("params".into(), json!(params));
     env.insert("tags".into(), json!(tags));
-    let mut facts: Map<String, Value> =
-        service.map(|f| f.clone().into_iter().collect()).unwrap_or_default();
+    let mut facts: Map<String, Value> = service
+        .map(|f| f.clone().into_iter().collect())
+        .unwrap_or_default();
     if let Some(name) = &incident.service {
         facts.entry("name").or_insert_with(|| json!(name));
     }
@@ -35,7 +36,11 @@ pub fn base(
 /// Puts a step's result where later expressions find it: `steps.NAME`, and `checks.NAME` for a
 /// check.
 pub fn remember(env: &mut Env, name: &str, is_check: bool, result: &Value) {
-    let groups: &[&str] = if is_check { &["steps", "checks"] } else { &["steps"] };
+    let groups: &[&str] = if is_check {
+        &["steps", "checks"]
+    } else {
+        &["steps"]
+    };
     for group in groups {
         if let Some(Value::Object(map)) = env.get_mut(*group) {
             map.insert(name.to_owned(), result.clone());
@@ -123,10 +128,16 @@ impl Secrets {
     /// The text with every secret in it replaced by [`MASK`], the longest first, so that one
     /// that begins like another leaves no rest.
     pub fn mask(&self, text: &str) -> String {
-        let mut values: Vec<&str> =
-            self.0.values().map(String::as_str).filter(|v| !v.is_empty()).collect();
+        let mut values: Vec<&str> = self
+            .0
+            .values()
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
+            .collect();
         values.sort_by_key(|v| std::cmp::Reverse(v.len()));
-        values.iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
+        values
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(secret, MASK))
     }
 
     /// The same for every text, number and key in a value.

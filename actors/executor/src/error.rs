@@ -33,7 +33,9 @@ pub enum Error {
         source: NotCanonical,
     },
     /// A plan that is too large to be shown to a human or put on the chain.
-    #[error("the plan of `{playbook}` has {bytes} bytes, {limit} are allowed; shorten its parameters")]
+    #[error(
+        "the plan of `{playbook}` has {bytes} bytes, {limit} are allowed; shorten its parameters"
+    )]
     TooLarge {
         /// Of which playbook.
         playbook: PlaybookName,

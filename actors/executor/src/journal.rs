@@ -3,10 +3,10 @@
 
 use crate::run::rollback;
 use hale_model::execution::Mode;
-use hale_model::ledger::{Approval, Disposition};
+use hale_model::ledger::{Approval, Disposition, Lease};
 use hale_model::{
-    ApprovalId, Decision, ExecutionId, ExecutionReport, Fence, Incident, LogLine, Plan,
-    StepStatus, Timestamp,
+    ApprovalId, Decision, ExecutionId, ExecutionReport, Fence, HostName, Incident, IncidentId,
+    IncidentState, LogLine, Outcome, OutcomeStatus, Plan, Severity, StepStatus, Timestamp,
 };
 use hale_playbooks::Playbook;
 use serde::{Deserialize, Serialize};
@@ -148,17 +148,28 @@ pub struct Found {
 pub fn read(rows: &[(String, Vec<u8>)]) -> Found {
     let mut found = Found::default();
     for (key, bytes) in rows {
-        let place = key.rsplit_once('/').and_then(|(id, n)| Some((id, n.parse::<u64>().ok()?)));
+        let place = key
+            .rsplit_once('/')
+            .and_then(|(id, n)| Some((id, n.parse::<u64>().ok()?)));
         match (place, serde_json::from_slice(bytes)) {
             (Some(_), Ok(JournalRecord::Asked(asked))) => found.questions.push(*asked),
             (Some((id, seq)), Ok(record)) => {
-                found.runs.entry(id.to_owned()).or_default().push((seq, record));
+                found
+                    .runs
+                    .entry(id.to_owned())
+                    .or_default()
+                    .push((seq, record));
             }
-            (None, Ok(_)) => found.unreadable.push((key.clone(), "its key has no number".into())),
+            (None, Ok(_)) => found
+                .unreadable
+                .push((key.clone(), "its key has no number".into())),
             (_, Err(e)) => found.unreadable.push((key.clone(), e.to_string())),
         }
     }
-    found.runs.values_mut().for_each(|records| records.sort_by_key(|(seq, _)| *seq));
+    found
+        .runs
+        .values_mut()
+        .for_each(|records| records.sort_by_key(|(seq, _)| *seq));
     found
 }
 
@@ -224,13 +235,27 @@ pub fn recover(records: &[(u64, JournalRecord)]) -> Recovery {
                 });
             }
             (
-                JournalRecord::Started { phase, index, attempt, at, fence, why, ended },
+                JournalRecord::Started {
+                    phase,
+                    index,
+                    attempt,
+                    at,
+                    fence,
+                    why,
+                    ended,
+                },
                 Some(p),
             ) => {
                 p.ended.extend(ended.iter().cloned());
                 p.why.clone_from(why);
                 let (phase, index, attempt) = (*phase, *index, *attempt);
-                p.in_flight = Some(InFlight { phase, index, attempt, at: *at, fence: *fence });
+                p.in_flight = Some(InFlight {
+                    phase,
+                    index,
+                    attempt,
+                    at: *at,
+                    fence: *fence,
+                });
             }
             _ => {}
         }
@@ -238,6 +263,147 @@ pub fn recover(records: &[(u64, JournalRecord)]) -> Recovery {
     match progressed {
         Some(p) => Recovery::TakeUp(Box::new(Progressed { next_seq, ..p })),
         None => Recovery::Lost,
+    }
+}
+
+/// The report of a run that nobody can take up: its playbook is another by now, or is gone.
+pub fn abandoned(
+    progressed: Progressed,
+    lease: Option<&Lease>,
+    at: Timestamp,
+    why: &str,
+) -> Finished {
+    let touched = progressed.touched(None);
+    let Progressed { intent, ended, .. } = progressed;
+    let left = if touched {
+        "what was done was left as it is: look at the host before anything else is run there"
+    } else {
+        "nothing had been changed"
+    };
+    let outcome = Outcome {
+        status: OutcomeStatus::Abandoned,
+        resolution_time_seconds: at.since(intent.incident.opened_at).as_millis() as f64 / 1000.0,
+        verification_passed: false,
+        rollback_triggered: ended.iter().any(|e| e.phase == Phase::Rollback),
+        human_intervention_required: true,
+        reason: format!("{why}; {left}"),
+    };
+    let of = |phase| {
+        ended
+            .iter()
+            .filter(move |e| e.phase == phase)
+            .map(|e| e.line.clone())
+            .collect()
+    };
+    let report = ExecutionReport {
+        pre_check_log: of(Phase::PreChecks),
+        execution_log: of(Phase::Steps),
+        verification_log: of(Phase::Verification),
+        rollback_log: of(Phase::Rollback),
+        incident: intent.incident,
+        decision: intent.decision,
+        plan: Some(intent.plan),
+        mode: intent.mode,
+        fence: lease.map(|l| l.fence),
+        started_at: intent.started_at,
+        ended_at: at,
+        outcome,
+    };
+    let disposition = if touched {
+        Disposition::Abandoned
+    } else {
+        Disposition::Released
+    };
+    let close = lease.map(|l| Close {
+        fence: l.fence,
+        disposition,
+    });
+    Finished {
+        report: crate::plan::settled(report),
+        close,
+    }
+}
+
+/// The report of a grant of this node that its journal knows nothing of: the journal was lost.
+pub fn orphan(lease: &Lease, environment: &str, host: &HostName, at: Timestamp) -> Finished {
+    let incident = Incident {
+        id: IncidentId::at(at, lease.fence.0 as u32),
+        host: host.clone(),
+        environment: environment.into(),
+        service: lease.service.clone(),
+        tags: BTreeMap::new(),
+        opened_at: at,
+        updated_at: at,
+        resolved_at: None,
+        state: IncidentState::Open,
+        severity: Severity::Warning,
+        title: format!(
+            "run {} of {} left no journal",
+            lease.execution, lease.playbook
+        ),
+        anomalies: vec![],
+        events: vec![],
+        top_consumers: vec![],
+        signature: lease.plan_digest,
+        recurrence_30d: 0,
+    };
+    let reason = format!(
+        "the node holds a grant for {} of {}, and its journal does not know of it: what was done \
+         is not known, look at the host",
+        lease.execution, lease.playbook
+    );
+    let mut finished = without_run(
+        incident,
+        None,
+        None,
+        Mode::Autonomous,
+        OutcomeStatus::Abandoned,
+        reason,
+        at,
+    );
+    finished.report.fence = Some(lease.fence);
+    finished.close = Some(Close {
+        fence: lease.fence,
+        disposition: Disposition::Abandoned,
+    });
+    finished
+}
+
+/// The report of an incident for which nothing was run.
+pub fn without_run(
+    incident: Incident,
+    decision: Option<Decision>,
+    plan: Option<Plan>,
+    mode: Mode,
+    status: OutcomeStatus,
+    reason: String,
+    at: Timestamp,
+) -> Finished {
+    let outcome = Outcome {
+        status,
+        resolution_time_seconds: at.since(incident.opened_at).as_millis() as f64 / 1000.0,
+        verification_passed: false,
+        rollback_triggered: false,
+        human_intervention_required: status != OutcomeStatus::SelfResolved,
+        reason,
+    };
+    let report = ExecutionReport {
+        incident,
+        decision,
+        plan,
+        mode,
+        fence: None,
+        started_at: at,
+        ended_at: at,
+        pre_check_log: vec![],
+        execution_log: vec![],
+        verification_log: vec![],
+        rollback_log: vec![],
+        outcome,
+    };
+    Finished {
+        report: crate::plan::settled(report),
+        close: None,
     }
 }
 

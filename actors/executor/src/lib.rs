@@ -2,6 +2,8 @@
 //! writes down before it acts; [`plan`] is what is leased, signed and approved; `actions/` has one
 //! file a step type; [`actor`] drives it all.
 
+pub mod actions;
+pub mod actor;
 pub mod config;
 pub mod env;
 pub mod error;

@@ -6,7 +6,7 @@ use hale_model::canonical;
 use hale_model::execution::Mode;
 use hale_model::ledger::{MAX_BODY_BYTES, Scope};
 use hale_model::{
-    ApprovalId, Decision, Digest, ExecutionId, Incident, PlaybookName, Plan, Timestamp,
+    ApprovalId, Decision, Digest, ExecutionId, Incident, Plan, PlaybookName, Timestamp,
 };
 use hale_playbooks::language::Step;
 use hale_playbooks::{Playbook, ScopeKind};
@@ -58,7 +58,8 @@ pub fn scope(incident: &Incident, kind: &ScopeKind) -> Scope {
 /// # Errors
 /// If a parameter has no canonical form.
 pub fn digest(plan: &Plan) -> Result<Digest, Error> {
-    plan.digest().map_err(|source| not_canonical(&plan.playbook, source))
+    plan.digest()
+        .map_err(|source| not_canonical(&plan.playbook, source))
 }
 
 /// What the chain tells before any command runs: the body of an [`hale_model::ledger::EntryKind::Intent`].
@@ -181,8 +182,12 @@ pub fn cut(text: &str, max_bytes: usize) -> String {
 pub fn settled<T: Serialize + DeserializeOwned>(value: T) -> T {
     let mut value = value;
     for _ in 0..4 {
-        let Ok(bytes) = serde_json::to_vec(&value) else { return value };
-        let Ok(read) = serde_json::from_slice::<T>(&bytes) else { return value };
+        let Ok(bytes) = serde_json::to_vec(&value) else {
+            return value;
+        };
+        let Ok(read) = serde_json::from_slice::<T>(&bytes) else {
+            return value;
+        };
         let is_same = serde_json::to_vec(&read).is_ok_and(|again| again == bytes);
         value = read;
         if is_same {
@@ -222,7 +227,10 @@ pub fn sayable(mut incident: Incident) -> Incident {
         r.seconds_to_limit = r.seconds_to_limit.filter(|v| v.is_finite());
         r.bounds = r.bounds.filter(|b| b.min.is_finite() && b.max.is_finite());
     }
-    incident.top_consumers.iter_mut().for_each(|c| fix(&mut c.amount));
+    incident
+        .top_consumers
+        .iter_mut()
+        .for_each(|c| fix(&mut c.amount));
     incident
 }
 
@@ -246,7 +254,9 @@ fn bytes(playbook: &PlaybookName, body: Value, limit: usize) -> Result<Vec<u8>, 
     let write = |v: &Value| canonical::to_bytes(v).map_err(|e| not_canonical(playbook, e));
     let mut bytes = write(&body)?;
     for _ in 0..4 {
-        let Ok(read) = serde_json::from_slice(&bytes) else { break };
+        let Ok(read) = serde_json::from_slice(&bytes) else {
+            break;
+        };
         let again = write(&read)?;
         if again == bytes {
             break;
@@ -255,15 +265,21 @@ fn bytes(playbook: &PlaybookName, body: Value, limit: usize) -> Result<Vec<u8>, 
     }
     if bytes.len() > limit {
         let playbook = playbook.clone();
-        return Err(Error::TooLarge { playbook, bytes: bytes.len(), limit });
+        return Err(Error::TooLarge {
+            playbook,
+            bytes: bytes.len(),
+            limit,
+        });
     }
     Ok(bytes)
 }
 
 fn not_canonical(playbook: &PlaybookName, source: canonical::NotCanonical) -> Error {
-    Error::NotCanonical { playbook: playbook.clone(), source }
+    Error::NotCanonical {
+        playbook: playbook.clone(),
+        source,
+    }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -15,13 +15,14 @@ mod tests;
 
 use crate::env;
 use crate::journal::{Close, Ended, Finished, Intent, JournalRecord, Phase, Progressed};
+use hale_model::execution::Mode;
 use hale_model::ledger::{Answer, Lease, LedgerError, Scope};
 use hale_model::{
     ExecutionId, Fence, HostName, IncidentId, LogLine, OutcomeStatus, PlaybookName, ServiceName,
     Stage, StepStatus, Timestamp,
 };
-use hale_playbooks::language::{Playbook, Step};
 use hale_playbooks::Env;
+use hale_playbooks::language::{Playbook, Step};
 use lease_holder::{LeaseHolder, News};
 use serde::Serialize;
 use serde_json::Value;
@@ -193,6 +194,8 @@ pub struct Running {
     pub incident: IncidentId,
     /// Which playbook.
     pub playbook: PlaybookName,
+    /// Who started it.
+    pub mode: Mode,
     /// What is leased.
     pub scope: Scope,
     /// Under which fence, once it is.
@@ -231,15 +234,32 @@ struct Cursor {
 enum State {
     New,
     /// A record is on its way to the platter.
-    Writing { seq: u64, then: Then },
+    Writing {
+        seq: u64,
+        then: Then,
+    },
     /// The lease is asked for.
-    Leasing { since: Duration },
+    Leasing {
+        since: Duration,
+    },
     /// An action runs.
-    Acting { ticket: u64, cursor: Cursor, until: Duration, stopping: Option<Stopping> },
+    Acting {
+        ticket: u64,
+        cursor: Cursor,
+        until: Duration,
+        stopping: Option<Stopping>,
+    },
     /// Between two attempts.
-    Pausing { cursor: Cursor, until: Duration },
+    Pausing {
+        cursor: Cursor,
+        until: Duration,
+    },
     /// The lease was lost and is asked for again, to go on at the cursor.
-    Regaining { since: Duration, cursor: Cursor, in_flight: bool },
+    Regaining {
+        since: Duration,
+        cursor: Cursor,
+        in_flight: bool,
+    },
     Over,
 }
 
@@ -334,7 +354,12 @@ impl Run {
         }
         for ended in &progressed.ended {
             let is_check = ended.phase == Phase::PreChecks;
-            env::remember(&mut run.setup.env, &ended.line.step, is_check, &ended.line.result);
+            env::remember(
+                &mut run.setup.env,
+                &ended.line.step,
+                is_check,
+                &ended.line.result,
+            );
             run.log_of(ended.phase).push(ended.line.clone());
         }
         run.recovered = Some(Box::new(progressed));
@@ -381,7 +406,9 @@ impl Run {
             State::Leasing { since } => {
                 Some(*since + self.setup.limits.queue_wait).filter(|_| !self.was_told)
             }
-            State::Acting { until, stopping, .. } => Some(acting::wake(*until, *stopping)),
+            State::Acting {
+                until, stopping, ..
+            } => Some(acting::wake(*until, *stopping)),
             State::Pausing { until, .. } => Some(*until),
             State::Regaining { since, .. } => Some(*since + self.setup.limits.regain_wait),
         };
@@ -405,6 +432,11 @@ impl Run {
         &self.setup.playbook
     }
 
+    /// What its expressions see by now.
+    pub fn env(&self) -> &Env {
+        &self.setup.env
+    }
+
     /// The number of journal records it has written or is writing.
     pub fn records(&self) -> u64 {
         self.seq
@@ -414,11 +446,24 @@ impl Run {
     pub fn running(&self) -> Running {
         let (doing, cursor) = match &self.state {
             State::New => ("begins", None),
-            State::Writing { then: Then::Lease, .. } => ("writes its journal", None),
-            State::Writing { then: Then::Perform(c), .. } => ("writes its journal", Some(c)),
-            State::Writing { then: Then::Finish(_), .. } | State::Over => ("has ended", None),
+            State::Writing {
+                then: Then::Lease, ..
+            } => ("writes its journal", None),
+            State::Writing {
+                then: Then::Perform(c),
+                ..
+            } => ("writes its journal", Some(c)),
+            State::Writing {
+                then: Then::Finish(_),
+                ..
+            }
+            | State::Over => ("has ended", None),
             State::Leasing { .. } => ("waits for its lease", None),
-            State::Acting { cursor, stopping: None, .. } => ("runs", Some(cursor)),
+            State::Acting {
+                cursor,
+                stopping: None,
+                ..
+            } => ("runs", Some(cursor)),
             State::Acting { cursor, .. } => ("is being stopped", Some(cursor)),
             State::Pausing { cursor, .. } => ("waits for the next attempt", Some(cursor)),
             State::Regaining { cursor, .. } => ("has lost its lease and asks again", Some(cursor)),
@@ -428,6 +473,7 @@ impl Run {
             execution: plan.execution.clone(),
             incident: plan.incident.clone(),
             playbook: plan.playbook.clone(),
+            mode: self.setup.intent.mode.clone(),
             scope: plan.scope.clone(),
             fence: self.lease.fence(),
             started_at: self.setup.intent.started_at,
@@ -459,7 +505,13 @@ impl Run {
     }
 
     fn journaled(&mut self, seq: u64, result: Result<(), String>) {
-        let State::Writing { seq: waited_for, then } = &self.state else { return };
+        let State::Writing {
+            seq: waited_for,
+            then,
+        } = &self.state
+        else {
+            return;
+        };
         if *waited_for != seq {
             return;
         }
@@ -473,7 +525,10 @@ impl Run {
             }
             (Then::Lease, Ok(())) => {
                 self.state = State::Leasing { since: self.now };
-                self.lease.want(self.now);
+                let first = self.start_of(Phase::PreChecks, 0);
+                if !self.is_halted(first) {
+                    self.lease.want(self.now);
+                }
             }
             (Then::Perform(cursor), Ok(())) => self.perform(cursor),
             (Then::Lease | Then::Perform(_), Err(why)) => {
@@ -511,7 +566,12 @@ impl Run {
 
     fn mind_the_state(&mut self) {
         match self.state.clone() {
-            State::Acting { ticket, cursor, until, stopping } => {
+            State::Acting {
+                ticket,
+                cursor,
+                until,
+                stopping,
+            } => {
                 self.mind_the_action(ticket, cursor, until, stopping);
             }
             State::Pausing { cursor, until } if self.now >= until => self.go(cursor),
@@ -528,7 +588,10 @@ impl Run {
             Phase::PreChecks => playbook.pre_execution_checks.get(cursor.at),
             Phase::Steps => playbook.steps.get(cursor.at),
             Phase::Verification => playbook.verification.get(cursor.at),
-            Phase::Rollback => self.undo.get(cursor.at).and_then(|i| playbook.rollback.get(*i)),
+            Phase::Rollback => self
+                .undo
+                .get(cursor.at)
+                .and_then(|i| playbook.rollback.get(*i)),
         }
     }
 

@@ -84,7 +84,10 @@ pub(crate) fn step(name: &str, action: Action) -> Step {
 }
 
 pub(crate) fn undo(name: &str, undoes: Option<&str>) -> Step {
-    Step { undoes: undoes.map(Into::into), ..command(name) }
+    Step {
+        undoes: undoes.map(Into::into),
+        ..command(name)
+    }
 }
 
 /// One check, two steps, one verification, and what undoes each step.
@@ -103,7 +106,10 @@ pub(crate) fn playbook() -> Playbook {
         scope: ScopeKind::Service,
         max_duration: Duration::from_secs(600),
         parameters: vec![],
-        pre_execution_checks: vec![Step { fail_action: FailAction::Abort, ..check("ready") }],
+        pre_execution_checks: vec![Step {
+            fail_action: FailAction::Abort,
+            ..check("ready")
+        }],
         steps: vec![command("first"), command("second")],
         verification: vec![check("healthy")],
         rollback: vec![

@@ -50,14 +50,23 @@ impl Run {
                 Ok(true) => return self.open(cursor),
                 Ok(false) => {
                     let line = line_of(step, &cursor, self.now, StepStatus::Skipped, Value::Null);
-                    let line = LogLine { message: "it did not apply".into(), ..line };
+                    let line = LogLine {
+                        message: "it did not apply".into(),
+                        ..line
+                    };
                     self.log(cursor, line);
                     cursor = self.start_of(cursor.phase, cursor.at + 1);
                 }
                 Err(e) => {
                     let failed = StepStatus::Failed;
                     let line = line_of(step, &cursor, self.now, failed, Value::Null);
-                    return self.fail(cursor, LogLine { message: e.to_string(), ..line });
+                    return self.fail(
+                        cursor,
+                        LogLine {
+                            message: e.to_string(),
+                            ..line
+                        },
+                    );
                 }
             }
         }
@@ -96,7 +105,9 @@ impl Run {
         if !self.lease.holds(self.now) {
             return self.regain(cursor, cursor.attempts > 0);
         }
-        let Some(step) = self.step_at(&cursor).cloned() else { return self.go(cursor) };
+        let Some(step) = self.step_at(&cursor).cloned() else {
+            return self.go(cursor);
+        };
         if cursor.phase == Phase::Steps && !self.ran.contains(&cursor.at) {
             self.ran.push(cursor.at);
         }
@@ -107,9 +118,20 @@ impl Run {
             _ => step.timeout.min(self.deadline().saturating_sub(self.now)),
         };
         let ticket = self.ticket;
-        self.state = State::Acting { ticket, cursor, until: self.now + timeout, stopping: None };
+        self.state = State::Acting {
+            ticket,
+            cursor,
+            until: self.now + timeout,
+            stopping: None,
+        };
         let env = self.setup.env.clone();
-        let perform = Perform { ticket, phase: cursor.phase, step, env, timeout };
+        let perform = Perform {
+            ticket,
+            phase: cursor.phase,
+            step,
+            env,
+            timeout,
+        };
         self.out.push(Effect::Perform(Box::new(perform)));
     }
 
@@ -132,7 +154,11 @@ impl Run {
             None => {
                 self.out.push(Effect::Stop { ticket });
                 let status = StepStatus::TimedOut;
-                Stopping { status, since: self.now, killed: false }
+                Stopping {
+                    status,
+                    since: self.now,
+                    killed: false,
+                }
             }
             Some(s) if !s.killed => {
                 self.out.push(Effect::KillChildren);
@@ -140,21 +166,38 @@ impl Run {
             }
             Some(s) => {
                 let message = "it was killed and has not ended: it may hang in the kernel".into();
-                let result = ActionResult { status: s.status, result: Value::Null, message };
+                let result = ActionResult {
+                    status: s.status,
+                    result: Value::Null,
+                    message,
+                };
                 return self.performed(ticket, result);
             }
         };
-        self.state = State::Acting { ticket, cursor, until, stopping: Some(stopping) };
+        self.state = State::Acting {
+            ticket,
+            cursor,
+            until,
+            stopping: Some(stopping),
+        };
     }
 
     pub(super) fn performed(&mut self, ticket: u64, result: ActionResult) {
-        let State::Acting { ticket: waited_for, mut cursor, stopping, .. } = self.state else {
+        let State::Acting {
+            ticket: waited_for,
+            mut cursor,
+            stopping,
+            ..
+        } = self.state
+        else {
             return;
         };
         if waited_for != ticket {
             return;
         }
-        let Some(step) = self.step_at(&cursor).cloned() else { return };
+        let Some(step) = self.step_at(&cursor).cloned() else {
+            return;
+        };
         let result = self.judge(&step, result, stopping);
         let is_check = matches!(cursor.phase, Phase::PreChecks | Phase::Verification);
         env::remember(&mut self.setup.env, &step.name, is_check, &result.result);
@@ -183,23 +226,32 @@ impl Run {
     }
 
     /// What was stopped counts as why it was stopped; what succeeded must also be as expected.
-    fn judge(
-        &self,
-        step: &Step,
-        result: ActionResult,
-        stopping: Option<Stopping>,
-    ) -> ActionResult {
+    fn judge(&self, step: &Step, result: ActionResult, stopping: Option<Stopping>) -> ActionResult {
         if let Some(Stopping { status, .. }) = stopping {
-            let said = if result.message.is_empty() { "it was stopped" } else { &result.message };
+            let said = if result.message.is_empty() {
+                "it was stopped"
+            } else {
+                &result.message
+            };
             let message = match status {
                 StepStatus::TimedOut => {
-                    format!("it took longer than {} s: {said}", step.timeout.as_secs_f64())
+                    format!(
+                        "it took longer than {} s: {said}",
+                        step.timeout.as_secs_f64()
+                    )
                 }
                 _ => format!("it was stopped: {said}"),
             };
-            return ActionResult { status, message, ..result };
+            return ActionResult {
+                status,
+                message,
+                ..result
+            };
         }
-        let Some(expect) = step.expect.as_ref().filter(|_| result.status == StepStatus::Success)
+        let Some(expect) = step
+            .expect
+            .as_ref()
+            .filter(|_| result.status == StepStatus::Success)
         else {
             return result;
         };
@@ -208,7 +260,11 @@ impl Run {
             Ok(false) => format!("`{}` does not hold of its result", expect.as_str()),
             Err(e) => e.to_string(),
         };
-        ActionResult { status: StepStatus::Failed, message, ..result }
+        ActionResult {
+            status: StepStatus::Failed,
+            message,
+            ..result
+        }
     }
 
     /// Until when to pause before a verification is looked at again, if it has to hold longer.
@@ -231,7 +287,10 @@ impl Run {
         };
         let is_out_of_time = cursor.phase != Phase::Rollback && self.now >= self.deadline();
         if is_again && !is_out_of_time && !self.is_frozen {
-            self.state = State::Pausing { cursor, until: self.now + pause };
+            self.state = State::Pausing {
+                cursor,
+                until: self.now + pause,
+            };
         } else {
             self.fail(cursor, line);
         }
@@ -239,7 +298,9 @@ impl Run {
 
     /// It failed for good.
     pub(super) fn fail(&mut self, cursor: Cursor, mut line: LogLine) {
-        let Some(action) = self.step_at(&cursor).map(|s| s.fail_action) else { return };
+        let Some(action) = self.step_at(&cursor).map(|s| s.fail_action) else {
+            return;
+        };
         if action == FailAction::Warn {
             line.status = StepStatus::Warned;
             self.log(cursor, line);
@@ -283,7 +344,11 @@ impl Run {
         });
         self.tell(stage, text, detail);
         let index = self.index_of(&cursor);
-        self.unwritten.push(Ended { phase: cursor.phase, index, line: line.clone() });
+        self.unwritten.push(Ended {
+            phase: cursor.phase,
+            index,
+            line: line.clone(),
+        });
         self.log_of(cursor.phase).push(line);
     }
 }

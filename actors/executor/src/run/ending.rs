@@ -1,8 +1,8 @@
 //! What stops a run, and how it ends.
 
 use super::leasing::resolved_alone;
-use super::{Close, Cursor, Effect, Finished, JournalRecord, Run, State, Stopping, Then};
 use super::rollback;
+use super::{Close, Cursor, Effect, Finished, JournalRecord, Run, State, Stopping, Then};
 use crate::journal::Phase;
 use crate::plan;
 use hale_model::execution::Mode;
@@ -63,13 +63,25 @@ impl Run {
                 self.is_halted(cursor);
             }
             // A check that has nothing to check any more; a freeze lets it end.
-            State::Acting { ticket, cursor, until, stopping: None }
-                if !self.is_frozen && cursor.phase <= Phase::Steps =>
-            {
+            State::Acting {
+                ticket,
+                cursor,
+                until,
+                stopping: None,
+            } if !self.is_frozen && cursor.phase <= Phase::Steps => {
                 self.out.push(Effect::Stop { ticket });
                 let status = StepStatus::Interrupted;
-                let stopping = Some(Stopping { status, since: self.now, killed: false });
-                self.state = State::Acting { ticket, cursor, until, stopping };
+                let stopping = Some(Stopping {
+                    status,
+                    since: self.now,
+                    killed: false,
+                });
+                self.state = State::Acting {
+                    ticket,
+                    cursor,
+                    until,
+                    stopping,
+                };
             }
             _ => {}
         }
@@ -90,7 +102,10 @@ impl Run {
     fn end_of_rollback(&self) -> Next {
         let why = &self.why;
         match &self.undo_failed {
-            None => Next::End(OutcomeStatus::RolledBack, format!("{why}; what was done was undone")),
+            None => Next::End(
+                OutcomeStatus::RolledBack,
+                format!("{why}; what was done was undone"),
+            ),
             Some(failed) => Next::End(
                 OutcomeStatus::Failed,
                 format!("{why}; not everything could be undone: {failed}"),
@@ -107,13 +122,19 @@ impl Run {
     /// Undoes what was done, if anything was.
     pub(super) fn roll_back(&mut self, why: String) {
         if !self.has_touched() {
-            return self.conclude(OutcomeStatus::Aborted, format!("{why}; nothing had been changed"));
+            return self.conclude(
+                OutcomeStatus::Aborted,
+                format!("{why}; nothing had been changed"),
+            );
         }
         self.undo = rollback::order(&self.setup.playbook, &self.ran);
         if self.undo.is_empty() {
             let reason = self.setup.playbook.no_rollback_reason.as_deref();
             let reason = reason.unwrap_or("the playbook has no rollback for what was done");
-            return self.conclude(OutcomeStatus::Failed, format!("{why}; not undone: {reason}"));
+            return self.conclude(
+                OutcomeStatus::Failed,
+                format!("{why}; not undone: {reason}"),
+            );
         }
         self.why = why;
         self.go(self.start_of(Phase::Rollback, 0));
@@ -131,7 +152,10 @@ impl Run {
         self.lease.rest();
         let report = plan::settled(self.report(status, reason));
         let finished = Box::new(Finished { report, close });
-        self.write(JournalRecord::Finished(finished.clone()), Then::Finish(finished));
+        self.write(
+            JournalRecord::Finished(finished.clone()),
+            Then::Finish(finished),
+        );
     }
 
     fn disposition(&self, status: OutcomeStatus) -> Disposition {

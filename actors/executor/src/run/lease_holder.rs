@@ -155,7 +155,10 @@ impl LeaseHolder {
         {
             self.state = State::Lost;
             self.outstanding = None;
-            return (None, Some(News::Lost("it could not be renewed in time".into())));
+            return (
+                None,
+                Some(News::Lost("it could not be renewed in time".into())),
+            );
         }
         let patience = match self.state {
             State::Held { .. } => self.ttl / 3,
@@ -204,7 +207,10 @@ impl LeaseHolder {
         if !matches!(self.state, State::Asking { .. }) {
             return None;
         }
-        let asked = self.outstanding.filter(|(id, _)| *id == ask).map(|(_, at)| at);
+        let asked = self
+            .outstanding
+            .filter(|(id, _)| *id == ask)
+            .map(|(_, at)| at);
         if let Ok(Answer::Granted { fence, .. }) = answer {
             self.fence = Some(fence);
             self.outstanding = None;
@@ -229,7 +235,9 @@ impl LeaseHolder {
                 self.fence = None;
                 self.in_doubt = false;
                 self.state = State::Lost;
-                Some(News::Gone(format!("the grant under fence {fence} was closed by another")))
+                Some(News::Gone(format!(
+                    "the grant under fence {fence} was closed by another"
+                )))
             }
             Ok(Answer::Refused(refusal)) => {
                 self.in_doubt = false;
@@ -252,7 +260,10 @@ impl LeaseHolder {
         ask: u64,
         answer: Result<Answer, LedgerError>,
     ) -> Option<News> {
-        let at = self.outstanding.filter(|(id, _)| *id == ask).map(|(_, at)| at)?;
+        let at = self
+            .outstanding
+            .filter(|(id, _)| *id == ask)
+            .map(|(_, at)| at)?;
         let fence = self.fence?;
         self.outstanding = None;
         match (answer, self.state) {
@@ -269,7 +280,10 @@ impl LeaseHolder {
             }
             (_, State::Held { until, .. }) => {
                 let pause = (self.ttl / 12).max(Duration::from_millis(250));
-                self.state = State::Held { until, next: now + pause };
+                self.state = State::Held {
+                    until,
+                    next: now + pause,
+                };
                 None
             }
             (_, State::Confirming { .. }) => {
@@ -293,7 +307,10 @@ impl LeaseHolder {
             State::Held { until: before, .. } => until.max(before),
             _ => until,
         };
-        self.state = State::Held { until, next: asked + self.ttl / 3 };
+        self.state = State::Held {
+            until,
+            next: asked + self.ttl / 3,
+        };
         (!was_held).then_some(News::Held(fence))
     }
 }
@@ -310,7 +327,10 @@ mod tests {
     }
 
     fn granted() -> Result<Answer, LedgerError> {
-        Ok(Answer::Granted { fence: FENCE, ttl_ms: 30_000 })
+        Ok(Answer::Granted {
+            fence: FENCE,
+            ttl_ms: 30_000,
+        })
     }
 
     fn renewed() -> Result<Answer, LedgerError> {
@@ -330,7 +350,13 @@ mod tests {
         assert_eq!(h.answered(secs(110), 1, granted()), Some(News::Held(FENCE)));
         assert!(h.holds(secs(126)));
         assert!(!h.holds(secs(127)), "a tenth of the ttl is the margin");
-        assert_eq!(h.tick(secs(110)).0, Some(Want::Renew { ask: 2, fence: FENCE }));
+        assert_eq!(
+            h.tick(secs(110)).0,
+            Some(Want::Renew {
+                ask: 2,
+                fence: FENCE
+            })
+        );
     }
 
     #[test]
@@ -341,7 +367,13 @@ mod tests {
         assert_eq!(h.tick(secs(6)).0, Some(Want::Acquire { ask: 2 }));
         assert_eq!(h.answered(secs(7), 2, granted()), None);
         assert!(!h.holds(secs(7)));
-        assert_eq!(h.tick(secs(7)).0, Some(Want::Renew { ask: 3, fence: FENCE }));
+        assert_eq!(
+            h.tick(secs(7)).0,
+            Some(Want::Renew {
+                ask: 3,
+                fence: FENCE
+            })
+        );
         assert_eq!(h.renewed(secs(8), 3, renewed()), Some(News::Held(FENCE)));
         assert!(h.holds(secs(33)) && !h.holds(secs(34)));
     }

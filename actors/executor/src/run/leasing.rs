@@ -30,7 +30,9 @@ impl Run {
                 let first = self.start_of(Phase::PreChecks, 0);
                 self.go(first);
             }
-            State::Regaining { cursor, in_flight, .. } => {
+            State::Regaining {
+                cursor, in_flight, ..
+            } => {
                 self.tell(Stage::Leased, text, detail);
                 self.take_up(cursor, in_flight);
             }
@@ -44,9 +46,14 @@ impl Run {
             // An older question may still become a grant: it has to be closed then.
             State::Leasing { .. } if !self.lease.is_settled() => {}
             State::Leasing { since } => match refusal {
-                Refusal::Held { .. } | Refusal::Full { .. } => self.refused_for_now(*since, &refusal),
+                Refusal::Held { .. } | Refusal::Full { .. } => {
+                    self.refused_for_now(*since, &refusal)
+                }
                 Refusal::Frozen { .. } => {
-                    self.conclude(OutcomeStatus::Escalated, format!("nothing was run: {refusal}"));
+                    self.conclude(
+                        OutcomeStatus::Escalated,
+                        format!("nothing was run: {refusal}"),
+                    );
                 }
                 _ => {
                     let why = format!("the ledger refused the lease: {refusal}");
@@ -83,15 +90,32 @@ impl Run {
     /// At this moment nothing of this run may go on.
     fn lost(&mut self, why: String) {
         match self.state.clone() {
-            State::Acting { ticket, cursor, until, stopping } => {
+            State::Acting {
+                ticket,
+                cursor,
+                until,
+                stopping,
+            } => {
                 self.out.push(Effect::KillChildren);
                 let status = StepStatus::Interrupted;
                 let since = stopping.map_or(self.now, |s| s.since);
-                let stopping = Some(Stopping { status, since, killed: true });
-                self.state = State::Acting { ticket, cursor, until, stopping };
+                let stopping = Some(Stopping {
+                    status,
+                    since,
+                    killed: true,
+                });
+                self.state = State::Acting {
+                    ticket,
+                    cursor,
+                    until,
+                    stopping,
+                };
             }
             State::Pausing { cursor, .. } => self.regain(cursor, cursor.attempts > 0),
-            State::Writing { then: Then::Perform(cursor), .. } => {
+            State::Writing {
+                then: Then::Perform(cursor),
+                ..
+            } => {
                 self.out.push(Effect::KillChildren);
                 self.regain(cursor, cursor.attempts > 0);
             }
@@ -103,14 +127,21 @@ impl Run {
 
     /// Asks again for a lost lease, to go on at the cursor.
     pub(super) fn regain(&mut self, cursor: Cursor, in_flight: bool) {
-        self.state = State::Regaining { since: self.now, cursor, in_flight };
+        self.state = State::Regaining {
+            since: self.now,
+            cursor,
+            in_flight,
+        };
         self.lease.want_again(self.now);
     }
 
     pub(super) fn mind_the_regaining(&mut self, since: Duration) {
         let wait = self.setup.limits.regain_wait;
         if self.now >= since + wait {
-            self.abandon(&format!("the ledger gave no lease again within {} s", wait.as_secs()));
+            self.abandon(&format!(
+                "the ledger gave no lease again within {} s",
+                wait.as_secs()
+            ));
         }
     }
 
@@ -147,7 +178,9 @@ impl Run {
     }
 
     pub(super) fn resume(&mut self, lease: Option<Lease>, is_open: bool) {
-        let Some(progressed) = self.recovered.take() else { return };
+        let Some(progressed) = self.recovered.take() else {
+            return;
+        };
         self.began = self.now;
         self.is_resolved = !is_open;
         let cursor = self.close_the_gap(&progressed);
@@ -182,7 +215,9 @@ impl Run {
 
     /// What was in flight gets its line in the log. Gives back where it was.
     fn close_the_gap(&mut self, progressed: &Progressed) -> Cursor {
-        let Some(f) = &progressed.in_flight else { return self.start_of(Phase::PreChecks, 0) };
+        let Some(f) = &progressed.in_flight else {
+            return self.start_of(Phase::PreChecks, 0);
+        };
         let at = match f.phase {
             Phase::Rollback => self.undo.iter().position(|i| *i == f.index).unwrap_or(0),
             _ => f.index,
@@ -218,12 +253,21 @@ impl Run {
                 self.go(self.start_of(Phase::Steps, cursor.at));
             }
             Phase::Steps => {
-                let why = if is_idempotent { "its incident was over" } else { "it is not idempotent" };
-                self.roll_back(format!("the run was interrupted and could not go on: {why}"));
+                let why = if is_idempotent {
+                    "its incident was over"
+                } else {
+                    "it is not idempotent"
+                };
+                self.roll_back(format!(
+                    "the run was interrupted and could not go on: {why}"
+                ));
             }
             Phase::Verification => self.go(self.start_of(Phase::Verification, 0)),
             Phase::Rollback if in_flight && !is_idempotent => {
-                let name = self.step_at(&cursor).map_or("an entry", |s| s.name.as_str()).to_owned();
+                let name = self
+                    .step_at(&cursor)
+                    .map_or("an entry", |s| s.name.as_str())
+                    .to_owned();
                 self.undo_failed = Some(format!("`{name}` was interrupted and not run again"));
                 self.go(self.start_of(Phase::Rollback, cursor.at + 1));
             }

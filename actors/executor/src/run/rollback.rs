@@ -8,18 +8,28 @@ use hale_playbooks::language::{
 /// the entries of the last step first, and those that undo no step in particular at the end.
 pub(crate) fn order(playbook: &Playbook, ran: &[usize]) -> Vec<usize> {
     let entries = || playbook.rollback.iter().enumerate();
-    let names = ran.iter().rev().filter_map(|i| playbook.steps.get(*i)).map(|s| s.name.as_str());
+    let names = ran
+        .iter()
+        .rev()
+        .filter_map(|i| playbook.steps.get(*i))
+        .map(|s| s.name.as_str());
     let mut order: Vec<usize> = names
         .flat_map(|name| entries().filter(move |(_, e)| e.undoes.as_deref() == Some(name)))
         .map(|(i, _)| i)
         .collect();
-    order.extend(entries().filter(|(_, e)| e.undoes.is_none()).map(|(i, _)| i));
+    order.extend(
+        entries()
+            .filter(|(_, e)| e.undoes.is_none())
+            .map(|(i, _)| i),
+    );
     order
 }
 
 /// Whether any of the steps that ran may have changed something.
 pub(crate) fn has_touched(playbook: &Playbook, ran: &[usize]) -> bool {
-    ran.iter().filter_map(|i| playbook.steps.get(*i)).any(touches)
+    ran.iter()
+        .filter_map(|i| playbook.steps.get(*i))
+        .any(touches)
 }
 
 /// Whether a step may change anything. A command always may.
@@ -47,7 +57,10 @@ mod tests {
 
     fn names(ran: &[usize]) -> Vec<String> {
         let playbook = samples::playbook();
-        order(&playbook, ran).into_iter().map(|i| playbook.rollback[i].name.clone()).collect()
+        order(&playbook, ran)
+            .into_iter()
+            .map(|i| playbook.rollback[i].name.clone())
+            .collect()
     }
 
     #[test]

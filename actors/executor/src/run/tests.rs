@@ -10,8 +10,8 @@ use crate::journal::Phase;
 use crate::samples;
 use hale_model::ledger::{Answer, Disposition, Refusal};
 use hale_model::{Fence, OutcomeStatus};
-use hale_playbooks::language::{FailAction, Playbook, Step};
 use hale_playbooks::Expr;
+use hale_playbooks::language::{FailAction, Playbook, Step};
 use std::time::Duration;
 use world::{World, setup};
 
@@ -27,14 +27,21 @@ fn outcome(world: &World) -> (OutcomeStatus, Option<Disposition>) {
 }
 
 fn done_names(world: &World) -> Vec<&str> {
-    world.performed.iter().map(|(_, name)| name.as_str()).collect()
+    world
+        .performed
+        .iter()
+        .map(|(_, name)| name.as_str())
+        .collect()
 }
 
 #[test]
 fn a_run_checks_acts_verifies_and_is_done() {
     let mut w = run(samples::playbook());
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::Success, Some(Disposition::Done)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::Success, Some(Disposition::Done))
+    );
     assert_eq!(done_names(&w), ["ready", "first", "second", "healthy"]);
     let report = &w.finished.as_ref().unwrap().report;
     assert!(report.outcome.verification_passed && !report.outcome.rollback_triggered);
@@ -46,7 +53,10 @@ fn a_failing_pre_check_aborts_untouched() {
     let mut w = run(samples::playbook());
     w.fail("ready");
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::Aborted, Some(Disposition::Released)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::Aborted, Some(Disposition::Released))
+    );
     assert_eq!(done_names(&w), ["ready"]);
 }
 
@@ -55,8 +65,14 @@ fn a_failing_verification_undoes_the_steps_in_reverse() {
     let mut w = run(samples::playbook());
     w.fail("healthy");
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::RolledBack, Some(Disposition::RolledBack)));
-    assert_eq!(done_names(&w)[4..], ["undo_second", "undo_first", "undo_always"]);
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::RolledBack, Some(Disposition::RolledBack))
+    );
+    assert_eq!(
+        done_names(&w)[4..],
+        ["undo_second", "undo_first", "undo_always"]
+    );
 }
 
 #[test]
@@ -73,7 +89,10 @@ fn what_can_not_be_undone_is_told_as_failed() {
     w.fail("second");
     w.fail("undo_second");
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::Failed, Some(Disposition::Done)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::Failed, Some(Disposition::Done))
+    );
     let reason = &w.finished.as_ref().unwrap().report.outcome.reason;
     assert!(reason.contains("`second` failed") && reason.contains("`undo_second` failed"));
 }
@@ -107,7 +126,10 @@ fn waiting_tries_again_until_it_holds() {
     w.fail_times("ready", 5);
     w.settle();
     assert_eq!(outcome(&w).0, OutcomeStatus::Success);
-    assert_eq!(w.finished.as_ref().unwrap().report.pre_check_log[0].attempts, 6);
+    assert_eq!(
+        w.finished.as_ref().unwrap().report.pre_check_log[0].attempts,
+        6
+    );
 }
 
 #[test]
@@ -125,7 +147,10 @@ fn a_step_that_does_not_apply_is_skipped_and_not_undone() {
     let mut w = run(playbook);
     w.fail("healthy");
     w.settle();
-    assert_eq!(done_names(&w), ["ready", "second", "healthy", "undo_second", "undo_always"]);
+    assert_eq!(
+        done_names(&w),
+        ["ready", "second", "healthy", "undo_second", "undo_always"]
+    );
 }
 
 #[test]
@@ -148,7 +173,10 @@ fn a_verification_has_to_hold_without_a_break() {
     w.settle();
     assert_eq!(outcome(&w).0, OutcomeStatus::Success);
     // Three that held, one that failed, then six seconds from the start again.
-    assert_eq!(w.performed.iter().filter(|(_, n)| n == "healthy").count(), 10);
+    assert_eq!(
+        w.performed.iter().filter(|(_, n)| n == "healthy").count(),
+        10
+    );
 }
 
 #[test]
@@ -195,10 +223,16 @@ fn a_frozen_cluster_starts_nothing_more_and_says_where_it_stopped() {
     w.until_performing("first");
     w.tell(Event::Frozen(true));
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::Escalated, Some(Disposition::Done)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::Escalated, Some(Disposition::Done))
+    );
     assert_eq!(done_names(&w), ["ready", "first"], "what ran was let end");
     let reason = &w.finished.as_ref().unwrap().report.outcome.reason;
-    assert!(reason.contains("frozen before `second`") && reason.contains("hale thaw"), "{reason}");
+    assert!(
+        reason.contains("frozen before `second`") && reason.contains("hale thaw"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -207,7 +241,10 @@ fn an_incident_that_resolves_by_itself_is_not_acted_on() {
     w.until_performing("ready");
     w.tell(Event::IncidentResolved);
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::SelfResolved, Some(Disposition::Released)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::SelfResolved, Some(Disposition::Released))
+    );
     assert_eq!(done_names(&w), ["ready"]);
 }
 
@@ -229,7 +266,10 @@ fn a_holder_that_loses_its_lease_kills_its_child_and_does_no_further_step() {
     w.until_performing("first");
     w.ledger.is_cut_off = true;
     w.settle();
-    assert_eq!(outcome(&w), (OutcomeStatus::Abandoned, Some(Disposition::Abandoned)));
+    assert_eq!(
+        outcome(&w),
+        (OutcomeStatus::Abandoned, Some(Disposition::Abandoned))
+    );
     assert_eq!(done_names(&w), ["ready", "first"]);
     assert!(w.kills > 0);
 }
@@ -254,7 +294,10 @@ fn a_lease_that_is_had_again_lets_an_idempotent_run_go_on_and_undoes_another() {
             assert_eq!(status, OutcomeStatus::Success);
         } else {
             assert_eq!(status, OutcomeStatus::RolledBack);
-            assert_eq!(done_names(&w), ["ready", "first", "undo_first", "undo_always"]);
+            assert_eq!(
+                done_names(&w),
+                ["ready", "first", "undo_first", "undo_always"]
+            );
         }
     }
 }
@@ -274,18 +317,47 @@ fn a_refused_approval_escalates_with_what_the_ledger_said() {
     let mut run = Run::new(setup(samples::playbook()));
     let t = Duration::from_secs(1);
     run.on(t, samples::OPENED, Event::Begin);
-    let effects = run.on(t, samples::OPENED, Event::Journaled { seq: 0, result: Ok(()) });
+    let effects = run.on(
+        t,
+        samples::OPENED,
+        Event::Journaled {
+            seq: 0,
+            result: Ok(()),
+        },
+    );
     assert!(matches!(effects[..], [Effect::Acquire { ask: 1 }]));
     let refusal = Refusal::BadSignature;
     let answer = Ok(Answer::Refused(refusal));
     let effects = run.on(t, samples::OPENED, Event::Leased { ask: 1, answer });
     assert!(effects.iter().any(|e| matches!(e, Effect::Journal { .. })));
-    let effects = run.on(t, samples::OPENED, Event::Journaled { seq: 1, result: Ok(()) });
-    let [Effect::Finish(finished)] = &effects[..] else { panic!("{effects:?}") };
+    let effects = run.on(
+        t,
+        samples::OPENED,
+        Event::Journaled {
+            seq: 1,
+            result: Ok(()),
+        },
+    );
+    let [Effect::Finish(finished)] = &effects[..] else {
+        panic!("{effects:?}")
+    };
     assert_eq!(finished.close, None);
     assert!(finished.report.outcome.reason.contains("signature"));
     assert!(run.is_over() && run.next_wake().is_none());
-    let late = Ok(Answer::Granted { fence: Fence(1), ttl_ms: 1 });
-    assert!(run.on(t, samples::OPENED, Event::Leased { ask: 1, answer: late }).is_empty());
+    let late = Ok(Answer::Granted {
+        fence: Fence(1),
+        ttl_ms: 1,
+    });
+    assert!(
+        run.on(
+            t,
+            samples::OPENED,
+            Event::Leased {
+                ask: 1,
+                answer: late
+            }
+        )
+        .is_empty()
+    );
     assert_eq!(run.running().phase, None::<Phase>);
 }

@@ -4,8 +4,8 @@ use super::world::{World, setup};
 use crate::journal::{self, Phase, Recovery};
 use crate::run::{Event, Run};
 use crate::samples;
-use hale_model::ledger::Disposition;
 use hale_model::OutcomeStatus;
+use hale_model::ledger::Disposition;
 use hale_playbooks::language::Playbook;
 use std::time::Duration;
 
@@ -64,13 +64,21 @@ fn crash(
         }
         Recovery::TakeUp(progressed) => {
             let mut back = World::around(Run::recovered(
-                crate::Setup { intent: progressed.intent.clone(), ..setup(playbook.clone()) },
+                crate::Setup {
+                    intent: progressed.intent.clone(),
+                    ..setup(playbook.clone())
+                },
                 *progressed,
             ));
             back.ledger = world.ledger.clone();
             back.journal = world.journal.clone();
             back.now = world.now + away;
-            back.performed = world.performed.iter().filter(|(p, _)| *p == Phase::Steps).cloned().collect();
+            back.performed = world
+                .performed
+                .iter()
+                .filter(|(p, _)| *p == Phase::Steps)
+                .cloned()
+                .collect();
             let known = back.performed.len();
             let lease = back.lease();
             back.tell(Event::Resume { lease, is_open });
@@ -106,7 +114,10 @@ fn at_every_moment(
 }
 
 fn playbook(idempotent: bool) -> Playbook {
-    Playbook { idempotent, ..samples::playbook() }
+    Playbook {
+        idempotent,
+        ..samples::playbook()
+    }
 }
 
 const SOON: Duration = Duration::from_secs(2);
@@ -141,7 +152,11 @@ fn a_run_that_is_not_idempotent_is_undone_unless_it_was_being_verified() {
         let undone = a.status == OutcomeStatus::RolledBack;
         if acted && !verified && !a.was_handed_over {
             // The journal may know of the verification before it ran.
-            assert!(undone || a.status == OutcomeStatus::Success, "died after {at}: {:?}", a.status);
+            assert!(
+                undone || a.status == OutcomeStatus::Success,
+                "died after {at}: {:?}",
+                a.status
+            );
         } else {
             assert_eq!(a.status, OutcomeStatus::Success, "died after {at}");
         }
@@ -170,7 +185,11 @@ fn nothing_is_begun_for_an_incident_that_is_over() {
     at_every_moment(&playbook(true), None, SOON, false, |at, a| {
         let acted = a.before.iter().any(|(p, _)| *p == Phase::Steps);
         if !acted && !a.was_handed_over {
-            assert!(a.after.iter().all(|(p, _)| *p != Phase::Steps) || a.status == OutcomeStatus::RolledBack, "died after {at}");
+            assert!(
+                a.after.iter().all(|(p, _)| *p != Phase::Steps)
+                    || a.status == OutcomeStatus::RolledBack,
+                "died after {at}"
+            );
         }
     });
 }
@@ -188,7 +207,10 @@ fn an_undoing_that_was_cut_off_goes_on_with_what_is_left() {
 #[test]
 fn a_journal_full_of_garbage_is_named_and_does_not_panic() {
     let rows = [
-        ("exe_1/00000000".to_owned(), b"{\"record\":\"intent\"".to_vec()),
+        (
+            "exe_1/00000000".to_owned(),
+            b"{\"record\":\"intent\"".to_vec(),
+        ),
         ("exe_1".to_owned(), b"null".to_vec()),
         ("".to_owned(), vec![]),
     ];

@@ -14,8 +14,13 @@ fn playbook(idempotent: bool, actions: &[u8], retries: u32) -> Playbook {
     playbook.max_duration = Duration::from_secs(120);
     playbook.steps.push(samples::check("look"));
     playbook.steps.push(samples::command("third"));
-    let steps = playbook.pre_execution_checks.iter_mut().chain(&mut playbook.steps);
-    let steps = steps.chain(&mut playbook.verification).chain(&mut playbook.rollback);
+    let steps = playbook
+        .pre_execution_checks
+        .iter_mut()
+        .chain(&mut playbook.steps);
+    let steps = steps
+        .chain(&mut playbook.verification)
+        .chain(&mut playbook.rollback);
     for (step, action) in steps.zip(actions.iter().cycle()) {
         step.fail_action = match action % 5 {
             0 => FailAction::Abort,
@@ -37,7 +42,9 @@ fn happen(world: &mut World, what: u8, how: u8) {
             let at = usize::from(what) % world.pending.len().max(1);
             world.answer(at, if how < 160 { 0 } else { 1 + how % 2 });
         }
-        140..=229 => world.pass(Duration::from_millis(u64::from(how) * u64::from(what - 139) * 3)),
+        140..=229 => world.pass(Duration::from_millis(
+            u64::from(how) * u64::from(what - 139) * 3,
+        )),
         230..=235 => world.tell(Event::Frozen(how < 100)),
         236..=239 => world.tell(Event::IncidentResolved),
         240..=245 => world.ledger.is_mute = how < 128,

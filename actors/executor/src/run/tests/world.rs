@@ -30,7 +30,11 @@ pub(super) fn setup(playbook: Playbook) -> Setup {
         },
         playbook,
         env,
-        limits: Limits { lease_ttl: TTL, queue_wait: 60 * second, regain_wait: 60 * second },
+        limits: Limits {
+            lease_ttl: TTL,
+            queue_wait: 60 * second,
+            regain_wait: 60 * second,
+        },
     }
 }
 
@@ -55,7 +59,10 @@ impl Ledger {
     pub(super) fn acquire(&mut self, now: Duration) -> Answer {
         match self.grant {
             Some(until) if now >= until => Answer::Refused(Refusal::StaleFence(self.fence)),
-            Some(_) => Answer::Granted { fence: self.fence, ttl_ms: TTL.as_millis() as u64 },
+            Some(_) => Answer::Granted {
+                fence: self.fence,
+                ttl_ms: TTL.as_millis() as u64,
+            },
             None if self.held_by_another_until.is_some_and(|t| now < t) => {
                 let plan = setup(samples::playbook()).intent.plan;
                 Answer::Refused(Refusal::Held {
@@ -67,7 +74,10 @@ impl Ledger {
             }
             None => {
                 self.grant = Some(now + TTL);
-                Answer::Granted { fence: self.fence, ttl_ms: TTL.as_millis() as u64 }
+                Answer::Granted {
+                    fence: self.fence,
+                    ttl_ms: TTL.as_millis() as u64,
+                }
             }
         }
     }
@@ -84,10 +94,21 @@ impl Ledger {
 /// What the run asked for and has no answer to yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Pending {
-    Journal { seq: u64, record: JournalRecord },
-    Acquire { ask: u64 },
-    Renew { ask: u64 },
-    Action { ticket: u64, phase: Phase, name: String },
+    Journal {
+        seq: u64,
+        record: JournalRecord,
+    },
+    Acquire {
+        ask: u64,
+    },
+    Renew {
+        ask: u64,
+    },
+    Action {
+        ticket: u64,
+        phase: Phase,
+        name: String,
+    },
 }
 
 pub(super) struct World {
@@ -187,10 +208,11 @@ impl World {
             }
             Effect::KillChildren => {
                 self.kills += 1;
-                self.killed.extend(self.pending.iter().filter_map(|p| match p {
-                    Pending::Action { ticket, .. } => Some(*ticket),
-                    _ => None,
-                }));
+                self.killed
+                    .extend(self.pending.iter().filter_map(|p| match p {
+                        Pending::Action { ticket, .. } => Some(*ticket),
+                        _ => None,
+                    }));
             }
             Effect::Progress(_) => {}
             Effect::Finish(finished) => {
@@ -205,7 +227,10 @@ impl World {
 
     /// What must hold whenever anything is performed.
     fn check_perform(&mut self, phase: Phase, name: &str, ticket: u64) {
-        assert!(self.ledger.is_live(self.now), "{name} runs without a live lease");
+        assert!(
+            self.ledger.is_live(self.now),
+            "{name} runs without a live lease"
+        );
         assert!(!self.is_acting(), "{name} runs beside another");
         let playbook = self.run.playbook().clone();
         let steps = match phase {
@@ -214,10 +239,20 @@ impl World {
             Phase::Verification => &playbook.verification,
             Phase::Rollback => &playbook.rollback,
         };
-        let last = self.journal.values().next_back().expect("something is in the journal");
+        let last = self
+            .journal
+            .values()
+            .next_back()
+            .expect("something is in the journal");
         match serde_json::from_slice(last).unwrap() {
-            JournalRecord::Started { phase: p, index, .. } => {
-                assert_eq!((p, steps[index].name.as_str()), (phase, name), "the journal's last");
+            JournalRecord::Started {
+                phase: p, index, ..
+            } => {
+                assert_eq!(
+                    (p, steps[index].name.as_str()),
+                    (phase, name),
+                    "the journal's last"
+                );
             }
             other => panic!("{name} runs after {other:?}"),
         }
@@ -226,7 +261,11 @@ impl World {
         }
         self.performed.push((phase, name.into()));
         let name = name.into();
-        self.pending.push(Pending::Action { ticket, phase, name });
+        self.pending.push(Pending::Action {
+            ticket,
+            phase,
+            name,
+        });
     }
 
     /// What is undone comes in the reverse order of what was done.
@@ -242,7 +281,10 @@ impl World {
         let place = |n: &str| order.iter().position(|i| playbook.rollback[*i].name == n);
         let here = place(name).expect("only what was done is undone");
         for (_, before) in self.performed.iter().filter(|(p, _)| *p == Phase::Rollback) {
-            assert!(place(before) <= Some(here), "{before} was undone before {name}");
+            assert!(
+                place(before) <= Some(here),
+                "{before} was undone before {name}"
+            );
         }
     }
 
@@ -261,7 +303,11 @@ impl World {
             self.check_lease();
             let before = self.run.next_wake();
             self.tell(Event::Tick);
-            assert_ne!(self.run.next_wake(), before, "it wants to be woken for nothing");
+            assert_ne!(
+                self.run.next_wake(),
+                before,
+                "it wants to be woken for nothing"
+            );
         }
         self.now = end;
         self.check_lease();
@@ -269,7 +315,10 @@ impl World {
 
     /// Nothing runs under a lease that the leader may have given to another.
     fn check_lease(&self) {
-        assert!(!self.is_acting() || self.ledger.is_live(self.now), "it acts without a lease");
+        assert!(
+            !self.is_acting() || self.ledger.is_live(self.now),
+            "it acts without a lease"
+        );
     }
 
     /// Answers one of what is pending; `how` 0 is well.
@@ -284,7 +333,8 @@ impl World {
                 let result = match how == 1 || self.journal_fails {
                     true => Err("no space left on device".into()),
                     false => {
-                        self.journal.insert(key, serde_json::to_vec(&record).unwrap());
+                        self.journal
+                            .insert(key, serde_json::to_vec(&record).unwrap());
                         Ok(())
                     }
                 };
@@ -298,10 +348,18 @@ impl World {
                 let answer = self.ask(how, Ledger::renew);
                 self.tell(Event::Renewed { ask, answer });
             }
-            Pending::Action { ticket, name, phase } => {
+            Pending::Action {
+                ticket,
+                name,
+                phase,
+            } => {
                 let is_dead = self.killed.remove(&ticket);
                 if self.hanging.contains(&name) && !is_dead {
-                    return self.pending.push(Pending::Action { ticket, phase, name });
+                    return self.pending.push(Pending::Action {
+                        ticket,
+                        phase,
+                        name,
+                    });
                 }
                 let result = self.result_of(&name, is_dead, how);
                 self.tell(Event::Performed { ticket, result });
@@ -326,7 +384,11 @@ impl World {
             (_, true) => (StepStatus::Failed, "it did not work"),
             _ => (StepStatus::Success, ""),
         };
-        ActionResult { status, result: json!({"n": 7}), message: message.into() }
+        ActionResult {
+            status,
+            result: json!({"n": 7}),
+            message: message.into(),
+        }
     }
 
     fn ask(
@@ -339,7 +401,11 @@ impl World {
             return lost;
         }
         let answer = question(&mut self.ledger, self.now);
-        if self.ledger.is_mute || how == 2 { lost } else { Ok(answer) }
+        if self.ledger.is_mute || how == 2 {
+            lost
+        } else {
+            Ok(answer)
+        }
     }
 
     /// Answers everything well, in order, and lets time pass when nothing is pending.
@@ -366,7 +432,11 @@ impl World {
     }
 
     pub(super) fn until_performing(&mut self, name: &str) {
-        self.until(|w| w.pending.iter().any(|p| matches!(p, Pending::Action { name: n, .. } if n == name)));
+        self.until(|w| {
+            w.pending
+                .iter()
+                .any(|p| matches!(p, Pending::Action { name: n, .. } if n == name))
+        });
     }
 
     pub(super) fn settle(&mut self) {
@@ -390,5 +460,4 @@ impl World {
             live: self.now < until,
         })
     }
-
 }

@@ -1,0 +1,226 @@
+//! After a start: what a node that died left in its journal and in the ledger.
+
+use super::driver::{Start, look_up};
+use super::shared::{Shared, persist, wall};
+use super::{Message, State, questions};
+use crate::journal::{self, Asked, Finished, Progressed, Recovery};
+use crate::run::Setup;
+use hale_model::execution::Mode;
+use hale_model::ledger::{Approval, ApprovalState, Lease};
+use hale_model::{IncidentId, IncidentState};
+use ractor::ActorRef;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a dead node left.
+pub struct Recovered {
+    /// Reports that nobody may have taken, with the keys they are kept under.
+    over: Vec<(Finished, Vec<String>)>,
+    /// Runs that were cut off.
+    runs: Vec<Found>,
+    questions: Vec<(Asked, Option<Approval>)>,
+    /// Grants of this node that no journal knows of.
+    orphans: Vec<Lease>,
+    /// Incidents that are open now, of those that were asked about.
+    open: BTreeSet<IncidentId>,
+}
+
+struct Found {
+    progressed: Box<Progressed>,
+    keys: Vec<String>,
+    lease: Option<Lease>,
+    env: hale_playbooks::Env,
+}
+
+/// Looks for it beside the mailbox: the ledger may need a moment to answer.
+pub(super) fn look(shared: Arc<Shared>, myself: ActorRef<Message>) {
+    tokio::spawn(async move {
+        let recovered = find(&shared).await;
+        let _ = myself.cast(Message::Recovered(Box::new(recovered)));
+    });
+}
+
+async fn find(shared: &Shared) -> Recovered {
+    let ports = &shared.ports;
+    let rows = persist("the journal can't be read", || (ports.load_journal)(())).await;
+    let found = journal::read(&rows);
+    for (key, why) in &found.unreadable {
+        tracing::error!(%key, "a record of the journal can't be read and is left where it is: {why}");
+    }
+    // A read through the leader: what it answers is what holds, not what this node remembers.
+    let leases = look_up("the leases can't be read", &ports.leases).await;
+    let own: Vec<Lease> = leases
+        .into_iter()
+        .filter(|l| l.holder == shared.node())
+        .collect();
+    let mut out = Recovered {
+        over: vec![],
+        runs: vec![],
+        questions: vec![],
+        orphans: own
+            .iter()
+            .filter(|l| !found.runs.contains_key(l.execution.as_str()))
+            .cloned()
+            .collect(),
+        open: BTreeSet::new(),
+    };
+    let key_of = |id: &str| {
+        let prefix = format!("{id}/");
+        rows.iter()
+            .map(|(k, _)| k)
+            .filter(|k| k.starts_with(&prefix))
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    for (id, records) in &found.runs {
+        let lease = own.iter().find(|l| l.execution.as_str() == id).cloned();
+        match journal::recover(records) {
+            Recovery::HandOver(finished, _) => out.over.push((*finished, key_of(id))),
+            Recovery::TakeUp(progressed) => {
+                let intent = &progressed.intent;
+                let env = shared.env(&intent.incident, &intent.plan.params).await;
+                out.runs.push(Found {
+                    keys: key_of(id),
+                    lease,
+                    env,
+                    progressed,
+                });
+            }
+            Recovery::Lost => {
+                tracing::error!(run = %id, "its journal has lost its beginning");
+                out.orphans.extend(lease);
+            }
+        }
+    }
+    if !found.questions.is_empty() {
+        let known = look_up("the approvals can't be read", &ports.approvals).await;
+        let by_id: BTreeMap<_, _> = known.into_iter().map(|a| (a.id.clone(), a)).collect();
+        let with = |q: Asked| {
+            let known = by_id.get(&q.approval.id).cloned();
+            (q, known)
+        };
+        out.questions = found.questions.into_iter().map(with).collect();
+    }
+    let runs = out
+        .runs
+        .iter()
+        .map(|r| r.progressed.intent.plan.incident.clone());
+    let asked = out.questions.iter().map(|(q, _)| q.plan.incident.clone());
+    for id in runs.chain(asked).collect::<BTreeSet<_>>() {
+        let incident = (ports.incident)(id.clone()).await;
+        if incident.is_some_and(|i| i.state == IncidentState::Open) {
+            out.open.insert(id);
+        }
+    }
+    out
+}
+
+impl State {
+    pub(super) fn recovered(&mut self, myself: &ActorRef<Message>, recovered: Recovered) {
+        let Recovered {
+            over,
+            runs,
+            questions,
+            orphans,
+            open,
+        } = recovered;
+        for (finished, keys) in over {
+            let shared = Arc::clone(&self.shared);
+            tokio::spawn(async move { shared.hand_over(finished, keys).await });
+        }
+        for lease in orphans {
+            tracing::error!(execution = %lease.execution, "a grant without a journal is closed as abandoned");
+            let shared = &self.shared;
+            let finished = journal::orphan(&lease, &shared.environment, &shared.host, wall());
+            shared.report(finished, vec![]);
+        }
+        let resumed: BTreeSet<_> = runs
+            .iter()
+            .filter_map(|r| r.progressed.intent.approval.clone())
+            .collect();
+        for found in runs {
+            let intent = &found.progressed.intent;
+            let is_manual = matches!(intent.mode, Mode::Manual { .. });
+            let is_open = is_manual || open.contains(&intent.plan.incident);
+            self.take_up(myself, found, is_open);
+        }
+        for (asked, known) in questions {
+            if !resumed.contains(&asked.approval.id) {
+                let is_open = open.contains(&asked.plan.incident);
+                self.question_found(myself, asked, known, is_open);
+            }
+        }
+        for (incident, decision) in self.early.take().unwrap_or_default() {
+            self.decided(myself, incident, decision);
+        }
+    }
+
+    fn take_up(&mut self, myself: &ActorRef<Message>, found: Found, is_open: bool) {
+        let Found {
+            progressed,
+            keys,
+            lease,
+            env,
+        } = found;
+        let plan = &progressed.intent.plan;
+        let playbook = self.playbooks.get(&plan.playbook);
+        let Some(playbook) = playbook
+            .filter(|p| p.digest == plan.playbook_digest)
+            .cloned()
+        else {
+            let why = format!(
+                "the node stopped in the middle of the run, and `{}` {} is not the playbook it was",
+                plan.playbook, plan.version
+            );
+            let finished = journal::abandoned(*progressed, lease.as_ref(), wall(), &why);
+            return self.shared.report(finished, keys);
+        };
+        tracing::info!(execution = %plan.execution, "a run that was cut off is taken up");
+        let intent = progressed.intent.clone();
+        let setup = Box::new(Setup {
+            intent,
+            playbook,
+            env,
+            limits: self.shared.limits(),
+        });
+        self.start(
+            myself,
+            Start::Found {
+                setup,
+                progressed,
+                lease: lease.map(Box::new),
+                is_open,
+            },
+        );
+    }
+
+    fn question_found(
+        &mut self,
+        myself: &ActorRef<Message>,
+        asked: Asked,
+        known: Option<Approval>,
+        is_open: bool,
+    ) {
+        let id = asked.approval.id.clone();
+        self.questions.insert(id, asked.clone());
+        match known {
+            _ if !is_open => {
+                let why = "the signals are normal again";
+                self.withdraw(&asked, why);
+                let status = hale_model::OutcomeStatus::SelfResolved;
+                self.close(
+                    &asked,
+                    status,
+                    format!("{why}; nothing was run"),
+                    Mode::Autonomous,
+                );
+            }
+            // It never reached the ledger.
+            None => questions::put(Arc::clone(&self.shared), myself.clone(), asked),
+            Some(known) if known.state == ApprovalState::Used => {
+                self.withdraw(&asked, "it was used")
+            }
+            Some(known) => self.approval_changed(myself, known),
+        }
+    }
+}
