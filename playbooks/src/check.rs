@@ -67,7 +67,7 @@ pub(crate) fn playbook(file: &str, root: &Node) -> Checked {
         findings: Findings::of(file),
         readings: vec![],
     };
-    if matches!(root.kind, Kind::Map(_)) {
+    if root.is_map() {
         checked.object(root, "a playbook", shape::PLAYBOOK.iter());
     } else {
         let instead = "write `metadata:`, `steps:`, `verification:` and `rollback:` at the top";
@@ -127,16 +127,12 @@ impl Checked {
 
     fn unknown(&mut self, key: &crate::node::Key, what: &str, fields: &[&'static Field]) {
         let names: Vec<_> = fields.iter().map(|f| f.name).collect();
-        let instead = match nearest(&key.name, names.iter().copied()) {
-            Some(near) => format!("write `{near}`"),
-            None => match other_home(&key.name) {
-                Some(home) => format!(
-                    "`{}` belongs to {home}; {what} has {}",
-                    key.name,
-                    names.join(", ")
-                ),
-                None => format!("{what} has {}", names.join(", ")),
-            },
+        let here = names.join(", ");
+        let near = nearest(&key.name, names.iter().copied());
+        let instead = match (other_home(&key.name), near) {
+            (Some(home), _) => format!("`{}` belongs to {home}; {what} has {here}", key.name),
+            (None, Some(near)) => format!("write `{near}`"),
+            (None, None) => format!("{what} has {here}"),
         };
         self.findings.error(
             key.at,

@@ -96,7 +96,9 @@ fn look(file: &str, text: &str) -> (Option<Playbook>, Vec<Finding>) {
         }
     };
     let mut checked = check::playbook(file, &root);
-    relations::check(&root, &mut checked);
+    if root.is_map() {
+        relations::check(&root, &mut checked);
+    }
     let mut findings = checked.findings;
     if findings.has_errors() {
         return (None, findings.sorted());

@@ -74,9 +74,26 @@ pub(crate) fn read(text: &str) -> Result<Node, (Place, String)> {
         .map(Node::from)
         .map_err(|e| {
             let at = e.location().map_or(Place::START, place);
-            let why: String = e.to_string().chars().take(300).collect();
-            (at, why.lines().next().unwrap_or_default().to_owned())
+            (at, in_words(&e.to_string()))
         })
+}
+
+/// The parser's complaint without the names of its own settings.
+fn in_words(why: &str) -> String {
+    let first = why.lines().next().unwrap_or_default();
+    let first = first
+        .split(", set DuplicateKeyPolicy")
+        .next()
+        .unwrap_or_default();
+    match first {
+        w if w.contains("breached: Anchors") || w.contains("breached: Aliases") => {
+            "anchors and aliases are no part of the language".into()
+        }
+        w if w.contains("budget breached") => {
+            "it is larger or nests deeper than any playbook".into()
+        }
+        w => w.chars().take(300).collect(),
+    }
 }
 
 fn place(location: Location) -> Place {
@@ -97,6 +114,11 @@ impl From<Spanned<Kind>> for Node {
 }
 
 impl Node {
+    /// Whether it is a map.
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+
     /// The value under a key.
     pub(crate) fn get(&self, name: &str) -> Option<&Node> {
         self.entries()

@@ -112,3 +112,18 @@ fn the_committed_schema_is_in_step_with_the_language() {
     let text = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
     expect_test::expect_file!["../schema.json"].assert_eq(&text);
 }
+
+#[test]
+fn the_example_of_the_readme_is_without_findings() {
+    let readme = include_str!("../README.md");
+    let example = readme
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|r| r.split("```").next())
+        .unwrap();
+    let found: Vec<_> = lint("README.md", example)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

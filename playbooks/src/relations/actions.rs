@@ -174,11 +174,16 @@ fn list_stands_alone(
             );
         }
     }
-    if template.is_single()
-        && expr
-            .paths()
+    // Hale made the id and the configuration the names; all else came from outside.
+    let is_ours = |p: &[String]| {
+        ["id", "host", "environment", "service", "severity"]
             .iter()
-            .any(|p| p[0] == "incident" || p[0] == "tags")
+            .any(|n| p.get(1).is_some_and(|m| m == n))
+    };
+    if expr
+        .paths()
+        .iter()
+        .any(|p| p[0] == "incident" && !is_ours(p))
     {
         let instead = "make it a parameter with `from:` and a `pattern:` or `one_of:`";
         findings.warning(
