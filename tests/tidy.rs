@@ -37,6 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("schemars", &["playbooks/src/"]),
     ("procfs", &["actors/telemetry/src/sensors/"]),
     ("instant_distance", &["actors/decision/src/index.rs"]),
+    ("pulp", &["actors/decision/src/embed/linear.rs"]),
     ("quinn", &["node/transport/"]),
     ("rcgen", &["node/transport/"]),
     (

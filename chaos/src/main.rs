@@ -17,7 +17,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs N simulated worlds from a seed on; exits with 1 if anything did not hold.
-    #[command(after_help = "Example: hale-chaos sim --seed 1 --runs 1000\n         hale-chaos sim --seed 42 --runs 1 --log events.jsonl   (replays one run)")]
+    #[command(
+        after_help = "Example: hale-chaos sim --seed 1 --runs 1000\n         hale-chaos sim --seed 42 --runs 1 --log events.jsonl   (replays one run)"
+    )]
     Sim {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -35,12 +37,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Command::Sim { seed, runs, hosts, log } = Cli::parse().command;
+    let Command::Sim {
+        seed,
+        runs,
+        hosts,
+        log,
+    } = Cli::parse().command;
     match sim(seed, runs, hosts.max(1), log) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(e) => {
-            let _ = writeln!(std::io::stderr(), "hale-chaos: the event log can't be written: {e}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "hale-chaos: the event log can't be written: {e}"
+            );
             ExitCode::from(2)
         }
     }
@@ -48,11 +58,20 @@ fn main() -> ExitCode {
 
 fn sim(seed: u64, runs: u64, hosts: usize, log: Option<PathBuf>) -> std::io::Result<u64> {
     let mut out = std::io::stdout().lock();
-    let mut file = log.map(std::fs::File::create).transpose()?.map(std::io::BufWriter::new);
+    let mut file = log
+        .map(std::fs::File::create)
+        .transpose()?
+        .map(std::io::BufWriter::new);
     let began = std::time::Instant::now();
     let (mut failed, mut events) = (0, 0);
     for seed in seed..seed.saturating_add(runs) {
-        let happened = World::run(seed, Scenario { hosts, ..Scenario::default() });
+        let happened = World::run(
+            seed,
+            Scenario {
+                hosts,
+                ..Scenario::default()
+            },
+        );
         events += happened.len();
         if let Some(file) = &mut file {
             for h in &happened {
@@ -63,14 +82,21 @@ fn sim(seed: u64, runs: u64, hosts: usize, log: Option<PathBuf>) -> std::io::Res
         let wrong = judge(&happened);
         if !wrong.is_empty() {
             failed += 1;
-            writeln!(out, "seed {seed}: replay with `hale-chaos sim --seed {seed} --runs 1 --hosts {hosts} --log events.jsonl`")?;
+            writeln!(
+                out,
+                "seed {seed}: replay with `hale-chaos sim --seed {seed} --runs 1 --hosts {hosts} --log events.jsonl`"
+            )?;
             for violation in wrong.iter().take(10) {
                 writeln!(out, "  {violation}")?;
             }
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    writeln!(out, "{runs} worlds, {events} events, {failed} with violations, {:.0} worlds a minute", runs as f64 / seconds * 60.0)?;
+    writeln!(
+        out,
+        "{runs} worlds, {events} events, {failed} with violations, {:.0} worlds a minute",
+        runs as f64 / seconds * 60.0
+    )?;
     if let Some(mut file) = file {
         file.flush()?;
     }

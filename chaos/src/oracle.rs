@@ -116,7 +116,12 @@ impl Judge {
     fn hear(&mut self, happened: &Happened) {
         let at_ms = happened.at_ms;
         match &happened.what {
-            What::Granted { fence, scope, execution, .. } => {
+            What::Granted {
+                fence,
+                scope,
+                execution,
+                ..
+            } => {
                 self.granted(at_ms, *fence, scope, execution);
             }
             What::Expired { fence } => {
@@ -126,28 +131,47 @@ impl Judge {
             }
             What::Closed { fence, .. } => {
                 if self.open.remove(fence).is_none() {
-                    self.wrong.push(Violation::ClosedTwice { at_ms, fence: *fence });
+                    self.wrong.push(Violation::ClosedTwice {
+                        at_ms,
+                        fence: *fence,
+                    });
                 }
             }
-            What::Appended { index, hash, previous } => {
+            What::Appended {
+                index,
+                hash,
+                previous,
+            } => {
                 let last = self.chain.last().copied().unwrap_or(Digest::ZERO);
                 if *index != self.chain.len() as u64 || *previous != last {
-                    self.wrong.push(Violation::ChainBroken { at_ms, index: *index });
+                    self.wrong.push(Violation::ChainBroken {
+                        at_ms,
+                        index: *index,
+                    });
                 }
                 self.chain.push(*hash);
             }
             What::Acknowledged { index, hash } => {
                 if self.chain.get(*index as usize) != Some(hash) {
-                    self.wrong.push(Violation::AcknowledgedLost { index: *index });
+                    self.wrong
+                        .push(Violation::AcknowledgedLost { index: *index });
                 }
             }
-            What::Acted { execution, step, idempotent, .. } => {
+            What::Acted {
+                execution,
+                step,
+                idempotent,
+                ..
+            } => {
                 self.acted(at_ms, execution, step, *idempotent);
             }
             What::Frozen { frozen } => self.frozen = *frozen,
             What::Fault { .. } => {}
             What::Quiet => {
-                let left = self.open.keys().map(|fence| Violation::LeftOpen { fence: *fence });
+                let left = self
+                    .open
+                    .keys()
+                    .map(|fence| Violation::LeftOpen { fence: *fence });
                 self.wrong.extend(left);
             }
         }
@@ -155,22 +179,40 @@ impl Judge {
 
     fn granted(&mut self, at_ms: u64, fence: Fence, scope: &Scope, execution: &ExecutionId) {
         if fence <= self.highest {
-            self.wrong.push(Violation::FenceFell { at_ms, earlier: self.highest, later: fence });
+            self.wrong.push(Violation::FenceFell {
+                at_ms,
+                earlier: self.highest,
+                later: fence,
+            });
         }
         self.highest = self.highest.max(fence);
         if self.frozen {
             self.wrong.push(Violation::StartedFrozen { at_ms, fence });
         }
-        let held = self.open.iter().find(|(_, g)| g.live && g.scope.conflicts(scope));
+        let held = self
+            .open
+            .iter()
+            .find(|(_, g)| g.live && g.scope.conflicts(scope));
         if let Some((earlier, _)) = held {
-            self.wrong.push(Violation::TwoLeases { at_ms, earlier: *earlier, later: fence });
+            self.wrong.push(Violation::TwoLeases {
+                at_ms,
+                earlier: *earlier,
+                later: fence,
+            });
         }
-        let grant = Grant { scope: scope.clone(), execution: execution.clone(), live: true };
+        let grant = Grant {
+            scope: scope.clone(),
+            execution: execution.clone(),
+            live: true,
+        };
         self.open.insert(fence, grant);
     }
 
     fn acted(&mut self, at_ms: u64, execution: &ExecutionId, step: &str, idempotent: bool) {
-        let leased = self.open.values().any(|g| g.live && g.execution == *execution);
+        let leased = self
+            .open
+            .values()
+            .any(|g| g.live && g.execution == *execution);
         if !leased {
             self.wrong.push(Violation::ActedWithoutLease {
                 at_ms,
@@ -178,7 +220,10 @@ impl Judge {
                 step: step.to_owned(),
             });
         }
-        let times = self.ran.entry((execution.clone(), step.to_owned())).or_default();
+        let times = self
+            .ran
+            .entry((execution.clone(), step.to_owned()))
+            .or_default();
         *times += 1;
         if *times > 1 && !idempotent {
             self.wrong.push(Violation::RanAgain {
@@ -205,43 +250,92 @@ mod tests {
     }
 
     fn granted(fence: u64, execution: u32) -> What {
-        What::Granted { fence: Fence(fence), scope: scope(), host: 0, execution: run(execution) }
+        What::Granted {
+            fence: Fence(fence),
+            scope: scope(),
+            host: 0,
+            execution: run(execution),
+        }
     }
 
     fn acted(execution: u32, idempotent: bool) -> What {
-        What::Acted { host: 0, execution: run(execution), step: "s".into(), idempotent }
+        What::Acted {
+            host: 0,
+            execution: run(execution),
+            step: "s".into(),
+            idempotent,
+        }
     }
 
     fn closed(fence: u64) -> What {
-        What::Closed { fence: Fence(fence), disposition: Disposition::Done }
+        What::Closed {
+            fence: Fence(fence),
+            disposition: Disposition::Done,
+        }
     }
 
     fn found(log: Vec<What>) -> Vec<Violation> {
-        let log: Vec<_> = log.into_iter().map(|what| Happened { at_ms: 1, what }).collect();
+        let log: Vec<_> = log
+            .into_iter()
+            .map(|what| Happened { at_ms: 1, what })
+            .collect();
         judge(&log)
     }
 
     #[test]
     fn a_clean_run_is_clean() {
-        let log = vec![granted(3, 1), acted(1, false), closed(3), granted(5, 2), closed(5), What::Quiet];
+        let log = vec![
+            granted(3, 1),
+            acted(1, false),
+            closed(3),
+            granted(5, 2),
+            closed(5),
+            What::Quiet,
+        ];
         assert_eq!(found(log), []);
     }
 
     #[test]
     fn every_kind_of_violation_is_found() {
-        let entry = |index, previous| What::Appended { index, hash: Digest::of(b"e"), previous };
+        let entry = |index, previous| What::Appended {
+            index,
+            hash: Digest::of(b"e"),
+            previous,
+        };
         let cases: Vec<(Vec<What>, &str)> = vec![
             (vec![granted(3, 1), granted(5, 2)], "still held"),
-            (vec![granted(5, 1), closed(5), granted(4, 2)], "granted after"),
+            (
+                vec![granted(5, 1), closed(5), granted(4, 2)],
+                "granted after",
+            ),
             (vec![acted(1, true)], "without a live lease"),
-            (vec![granted(3, 1), What::Expired { fence: Fence(3) }, acted(1, true)], "without a live lease"),
-            (vec![granted(3, 1), acted(1, false), acted(1, false)], "may not"),
+            (
+                vec![
+                    granted(3, 1),
+                    What::Expired { fence: Fence(3) },
+                    acted(1, true),
+                ],
+                "without a live lease",
+            ),
+            (
+                vec![granted(3, 1), acted(1, false), acted(1, false)],
+                "may not",
+            ),
             (vec![granted(3, 1), closed(3), closed(3)], "was not open"),
             (vec![granted(3, 1), What::Quiet], "never closed"),
             (vec![entry(1, Digest::ZERO)], "does not follow"),
             (vec![entry(0, Digest::of(b"x"))], "does not follow"),
-            (vec![What::Acknowledged { index: 0, hash: Digest::ZERO }], "not on the chain"),
-            (vec![What::Frozen { frozen: true }, granted(3, 1)], "while the cluster was frozen"),
+            (
+                vec![What::Acknowledged {
+                    index: 0,
+                    hash: Digest::ZERO,
+                }],
+                "not on the chain",
+            ),
+            (
+                vec![What::Frozen { frozen: true }, granted(3, 1)],
+                "while the cluster was frozen",
+            ),
         ];
         for (log, word) in cases {
             let wrong = found(log);

@@ -9,7 +9,9 @@ use hale_executor::journal::{self, Finished, Intent, JournalRecord, Recovery};
 use hale_executor::run::{ActionResult, Effect, Event, Limits, Perform, Run, Setup};
 use hale_executor::{env, plan};
 use hale_model::execution::Mode;
-use hale_model::ledger::{Acquire, Answer, Command, EntryKind, Lease, LedgerError, Refusal, Signed};
+use hale_model::ledger::{
+    Acquire, Answer, Command, EntryKind, Lease, LedgerError, Refusal, Signed,
+};
 use hale_model::{
     Digest, ExecutionId, Fence, HostName, Incident, IncidentId, IncidentState, Keypair,
     PlaybookName, Route, Severity, StepStatus, Timestamp,
@@ -46,7 +48,12 @@ pub struct Scenario {
 
 impl Default for Scenario {
     fn default() -> Self {
-        Self { hosts: 5, duration_ms: 600_000, incidents: 20, faults: 16 }
+        Self {
+            hosts: 5,
+            duration_ms: 600_000,
+            incidents: 20,
+            faults: 16,
+        }
     }
 }
 
@@ -55,14 +62,35 @@ impl Default for Scenario {
 enum Due {
     Incident(usize),
     /// For a run on a host, unless the host has died since.
-    ForRun { host: usize, boot: u32, execution: ExecutionId, event: Box<Event> },
-    Wake { host: usize, boot: u32, execution: ExecutionId },
+    ForRun {
+        host: usize,
+        boot: u32,
+        execution: ExecutionId,
+        event: Box<Event>,
+    },
+    Wake {
+        host: usize,
+        boot: u32,
+        execution: ExecutionId,
+    },
     /// A question that reached the ledger.
-    Ask { host: usize, boot: u32, execution: ExecutionId, question: Question },
+    Ask {
+        host: usize,
+        boot: u32,
+        execution: ExecutionId,
+        question: Question,
+    },
     /// The leader's clock has run a lease's full ttl.
-    Expire { fence: Fence, generation: u64, term: u32 },
+    Expire {
+        fence: Fence,
+        generation: u64,
+        term: u32,
+    },
     /// A host hands its ended runs over, again and again.
-    HandOver { host: usize, boot: u32 },
+    HandOver {
+        host: usize,
+        boot: u32,
+    },
     Crash(usize),
     Restart(usize),
     Cut(usize, bool),
@@ -210,7 +238,10 @@ impl World {
     }
 
     fn tell(&mut self, what: What) {
-        self.log.push(Happened { at_ms: self.now_ms, what });
+        self.log.push(Happened {
+            at_ms: self.now_ms,
+            what,
+        });
     }
 
     fn wall(&self) -> Timestamp {
@@ -231,18 +262,36 @@ impl World {
     fn happen(&mut self, due: Due) {
         match due {
             Due::Incident(host) => self.incident(host),
-            Due::ForRun { host, boot, execution, event } => {
+            Due::ForRun {
+                host,
+                boot,
+                execution,
+                event,
+            } => {
                 if self.hosts[host].up && self.hosts[host].boot == boot {
                     self.step(host, &execution, *event);
                 }
             }
-            Due::Wake { host, boot, execution } => {
+            Due::Wake {
+                host,
+                boot,
+                execution,
+            } => {
                 if self.hosts[host].up && self.hosts[host].boot == boot {
                     self.step(host, &execution, Event::Tick);
                 }
             }
-            Due::Ask { host, boot, execution, question } => self.ask(host, boot, execution, question),
-            Due::Expire { fence, generation, term } if term == self.term => {
+            Due::Ask {
+                host,
+                boot,
+                execution,
+                question,
+            } => self.ask(host, boot, execution, question),
+            Due::Expire {
+                fence,
+                generation,
+                term,
+            } if term == self.term => {
                 self.apply(Command::Expire { fence, generation });
             }
             Due::Expire { .. } => {}
@@ -250,7 +299,9 @@ impl World {
             Due::Crash(host) => self.crash(host),
             Due::Restart(host) => self.restart(host),
             Due::Cut(host, cut) => {
-                self.tell(What::Fault { fault: format!("host {host} {}", if cut { "cut off" } else { "back" }) });
+                self.tell(What::Fault {
+                    fault: format!("host {host} {}", if cut { "cut off" } else { "back" }),
+                });
                 self.hosts[host].cut = cut;
             }
             Due::Freeze(frozen) => self.freeze(frozen),
@@ -307,15 +358,26 @@ impl World {
 
     fn step(&mut self, host: usize, execution: &ExecutionId, event: Event) {
         let (clock, wall) = (self.clock(host), self.wall());
-        let Some(run) = self.hosts[host].runs.get_mut(execution) else { return };
+        let Some(run) = self.hosts[host].runs.get_mut(execution) else {
+            return;
+        };
         let effects = run.on(clock, wall, event);
         self.perform(host, execution, effects);
-        let Some(run) = self.hosts[host].runs.get(execution) else { return };
+        let Some(run) = self.hosts[host].runs.get(execution) else {
+            return;
+        };
         if let Some(wake) = run.next_wake() {
             // The host's clock may run slow: wake a little later rather than spin.
             let left = wake.saturating_sub(self.clock(host)).as_millis() as u64;
             let boot = self.hosts[host].boot;
-            self.after(left + left / 500 + 2, Due::Wake { host, boot, execution: execution.clone() });
+            self.after(
+                left + left / 500 + 2,
+                Due::Wake {
+                    host,
+                    boot,
+                    execution: execution.clone(),
+                },
+            );
         }
     }
 
@@ -326,19 +388,34 @@ impl World {
             match effect {
                 Effect::Journal { seq, record } => {
                     // The crash may come before the write, or after it and before the answer.
-                    let records = self.hosts[host].journal.entry(execution.to_string()).or_default();
+                    let records = self.hosts[host]
+                        .journal
+                        .entry(execution.to_string())
+                        .or_default();
                     records.push((seq, record));
                     let ms = self.rng.within(1, 20);
-                    self.reply(ms, host, boot, execution, Event::Journaled { seq, result: Ok(()) });
+                    self.reply(
+                        ms,
+                        host,
+                        boot,
+                        execution,
+                        Event::Journaled {
+                            seq,
+                            result: Ok(()),
+                        },
+                    );
                 }
-                Effect::Acquire { ask } => self.send(host, boot, execution, Question::Acquire { ask }),
+                Effect::Acquire { ask } => {
+                    self.send(host, boot, execution, Question::Acquire { ask })
+                }
                 Effect::Renew { ask, fence } => {
                     self.send(host, boot, execution, Question::Renew { ask, fence });
                 }
                 Effect::Perform(perform) => self.act(host, boot, execution, &perform),
                 Effect::Stop { ticket } => self.stopped(host, boot, execution, ticket),
                 Effect::KillChildren => {
-                    self.acted.retain(|(h, e, _), ()| *h != host || *e != execution);
+                    self.acted
+                        .retain(|(h, e, _), ()| *h != host || *e != execution);
                 }
                 Effect::Progress(_) => {}
                 Effect::Finish(finished) => {
@@ -351,21 +428,53 @@ impl World {
     }
 
     fn reply(&mut self, ms: u64, host: usize, boot: u32, execution: ExecutionId, event: Event) {
-        self.after(ms, Due::ForRun { host, boot, execution, event: Box::new(event) });
+        self.after(
+            ms,
+            Due::ForRun {
+                host,
+                boot,
+                execution,
+                event: Box::new(event),
+            },
+        );
     }
 
     fn act(&mut self, host: usize, boot: u32, execution: ExecutionId, perform: &Perform) {
         let Perform { ticket, step, .. } = perform;
         if let Action::Command { .. } = step.action {
-            let idempotent =
-                self.hosts[host].runs.get(&execution).is_none_or(|r| r.playbook().idempotent);
-            self.tell(What::Acted { host, execution: execution.clone(), step: step.name.clone(), idempotent });
+            let idempotent = self.hosts[host]
+                .runs
+                .get(&execution)
+                .is_none_or(|r| r.playbook().idempotent);
+            self.tell(What::Acted {
+                host,
+                execution: execution.clone(),
+                step: step.name.clone(),
+                idempotent,
+            });
         }
         self.acted.insert((host, execution.clone(), *ticket), ());
-        let status = if self.rng.chance(120) { StepStatus::Failed } else { StepStatus::Success };
+        let status = if self.rng.chance(120) {
+            StepStatus::Failed
+        } else {
+            StepStatus::Success
+        };
         let ms = self.rng.within(5, 8_000);
-        let result = ActionResult { status, result: json!({}), message: String::new() };
-        self.reply(ms, host, boot, execution, Event::Performed { ticket: *ticket, result });
+        let result = ActionResult {
+            status,
+            result: json!({}),
+            message: String::new(),
+        };
+        self.reply(
+            ms,
+            host,
+            boot,
+            execution,
+            Event::Performed {
+                ticket: *ticket,
+                result,
+            },
+        );
     }
 
     fn stopped(&mut self, host: usize, boot: u32, execution: ExecutionId, ticket: u64) {
@@ -374,7 +483,13 @@ impl World {
             result: json!({}),
             message: "stopped".into(),
         };
-        self.reply(2, host, boot, execution, Event::Performed { ticket, result });
+        self.reply(
+            2,
+            host,
+            boot,
+            execution,
+            Event::Performed { ticket, result },
+        );
     }
 
     // what the network does
@@ -386,7 +501,15 @@ impl World {
             for _ in 0..copies {
                 let ms = self.delay();
                 let question = question.clone();
-                self.after(ms, Due::Ask { host, boot, execution: execution.clone(), question });
+                self.after(
+                    ms,
+                    Due::Ask {
+                        host,
+                        boot,
+                        execution: execution.clone(),
+                        question,
+                    },
+                );
             }
         }
         // The asker's own patience; the real answer may come before or after it.
@@ -405,7 +528,11 @@ impl World {
                 Some(acquire) => Command::Acquire(acquire),
                 None => return,
             },
-            Question::Renew { fence, .. } => Command::Renew { fence: *fence, holder, ttl_ms: TTL_MS },
+            Question::Renew { fence, .. } => Command::Renew {
+                fence: *fence,
+                holder,
+                ttl_ms: TTL_MS,
+            },
         };
         let answer = Ok(self.apply(command));
         if self.hosts[host].cut || self.rng.chance(30) {
@@ -422,7 +549,13 @@ impl World {
     fn acquire(&self, host: usize, execution: &ExecutionId) -> Option<Acquire> {
         let host = &self.hosts[host];
         let run = host.runs.get(execution)?;
-        let Intent { plan, decision, mode, started_at, .. } = run.intent();
+        let Intent {
+            plan,
+            decision,
+            mode,
+            started_at,
+            ..
+        } = run.intent();
         let body = plan::intent(plan, run.playbook(), decision.as_ref(), mode, *started_at).ok()?;
         Some(Acquire {
             scope: plan.scope.clone(),
@@ -438,7 +571,10 @@ impl World {
     }
 
     fn hand_over(&mut self, host: usize, boot: u32) {
-        if !self.hosts[host].up || self.hosts[host].boot != boot || self.hosts[host].outbox.is_empty() {
+        if !self.hosts[host].up
+            || self.hosts[host].boot != boot
+            || self.hosts[host].outbox.is_empty()
+        {
             return;
         }
         let waiting: Vec<_> = self.hosts[host].outbox.clone().into_iter().collect();
@@ -453,7 +589,13 @@ impl World {
             let holder = key.node_id();
             let outcome = finished.report.outcome.status;
             let command = match finished.close {
-                Some(c) => Command::Close { fence: c.fence, holder, disposition: c.disposition, outcome, entry },
+                Some(c) => Command::Close {
+                    fence: c.fence,
+                    holder,
+                    disposition: c.disposition,
+                    outcome,
+                    entry,
+                },
                 None => Command::Append { entry },
             };
             let answer = self.apply(command);
@@ -464,7 +606,10 @@ impl World {
             let done = match answer {
                 Answer::Done { entry } => {
                     if let Some(e) = entry {
-                        self.tell(What::Acknowledged { index: e.index, hash: e.hash });
+                        self.tell(What::Acknowledged {
+                            index: e.index,
+                            hash: e.hash,
+                        });
                     }
                     true
                 }
@@ -496,7 +641,11 @@ impl World {
         let applied = self.ledger.apply(self.index, command);
         for entry in &applied.entries {
             let (index, hash, previous) = (entry.index, entry.hash(), entry.previous);
-            self.tell(What::Appended { index, hash, previous });
+            self.tell(What::Appended {
+                index,
+                hash,
+                previous,
+            });
         }
         for news in applied.news {
             self.hear(news);
@@ -507,15 +656,30 @@ impl World {
     fn hear(&mut self, news: News) {
         match news {
             News::Granted(lease) => {
-                let host = self.hosts.iter().position(|h| h.key.node_id() == lease.holder).unwrap_or(0);
-                let (fence, scope, execution) = (lease.fence, lease.scope.clone(), lease.execution.clone());
-                self.tell(What::Granted { fence, scope, host, execution });
+                let host = self
+                    .hosts
+                    .iter()
+                    .position(|h| h.key.node_id() == lease.holder)
+                    .unwrap_or(0);
+                let (fence, scope, execution) =
+                    (lease.fence, lease.scope.clone(), lease.execution.clone());
+                self.tell(What::Granted {
+                    fence,
+                    scope,
+                    host,
+                    execution,
+                });
                 self.arm(&lease);
             }
             News::Renewed(lease) => self.arm(&lease),
             News::Expired(lease) => self.tell(What::Expired { fence: lease.fence }),
-            News::Closed { lease, disposition, .. } => {
-                self.tell(What::Closed { fence: lease.fence, disposition });
+            News::Closed {
+                lease, disposition, ..
+            } => {
+                self.tell(What::Closed {
+                    fence: lease.fence,
+                    disposition,
+                });
             }
             News::Frozen { frozen, .. } => self.tell(What::Frozen { frozen }),
             _ => {}
@@ -523,12 +687,18 @@ impl World {
     }
 
     fn arm(&mut self, lease: &Lease) {
-        let due = Due::Expire { fence: lease.fence, generation: lease.generation, term: self.term };
+        let due = Due::Expire {
+            fence: lease.fence,
+            generation: lease.generation,
+            term: self.term,
+        };
         self.after(lease.ttl_ms, due);
     }
 
     fn election(&mut self) {
-        self.tell(What::Fault { fault: "a new leader".into() });
+        self.tell(What::Fault {
+            fault: "a new leader".into(),
+        });
         self.term += 1;
         let leases: Vec<Lease> = self.ledger.leases().filter(|l| l.live).cloned().collect();
         for lease in leases {
@@ -542,14 +712,19 @@ impl World {
         if !self.hosts[host].up {
             return;
         }
-        self.tell(What::Fault { fault: format!("host {host} crashed") });
+        self.tell(What::Fault {
+            fault: format!("host {host} crashed"),
+        });
         // What was on its way to the disk may be lost: the last record of each run.
         let lose = self.rng.chance(500);
         let at = &mut self.hosts[host];
         at.up = false;
         for (execution, run) in std::mem::take(&mut at.runs) {
             let unconfirmed = run.running().doing == "writes its journal";
-            if lose && unconfirmed && let Some(records) = at.journal.get_mut(execution.as_str()) {
+            if lose
+                && unconfirmed
+                && let Some(records) = at.journal.get_mut(execution.as_str())
+            {
                 records.pop();
             }
         }
@@ -560,7 +735,9 @@ impl World {
         if self.hosts[host].up {
             return;
         }
-        self.tell(What::Fault { fault: format!("host {host} restarted") });
+        self.tell(What::Fault {
+            fault: format!("host {host} restarted"),
+        });
         let now_ms = self.now_ms;
         let at = &mut self.hosts[host];
         at.up = true;
@@ -568,7 +745,9 @@ impl World {
         at.booted_ms = now_ms;
         let (boot, left) = (at.boot, at.journal.clone());
         for (name, records) in left {
-            let Ok(execution) = ExecutionId::new(name.clone()) else { continue };
+            let Ok(execution) = ExecutionId::new(name.clone()) else {
+                continue;
+            };
             if self.hosts[host].outbox.contains_key(&execution) {
                 continue;
             }
@@ -579,9 +758,14 @@ impl World {
                 Recovery::TakeUp(progressed) => {
                     let idempotent = progressed.intent.plan.idempotent;
                     let playbook = self.playbooks[usize::from(!idempotent)].clone();
-                    let run = Run::recovered(setup(progressed.intent.clone(), playbook), *progressed);
+                    let run =
+                        Run::recovered(setup(progressed.intent.clone(), playbook), *progressed);
                     self.hosts[host].runs.insert(execution.clone(), run);
-                    let lease = self.ledger.leases().find(|l| l.execution == execution).cloned();
+                    let lease = self
+                        .ledger
+                        .leases()
+                        .find(|l| l.execution == execution)
+                        .cloned();
                     let is_open = self.rng.chance(700);
                     self.step(host, &execution, Event::Frozen(self.frozen));
                     self.step(host, &execution, Event::Resume { lease, is_open });
@@ -599,7 +783,12 @@ impl World {
         let Ok(body) = body else { return };
         let entry = Signed::new(EntryKind::Freeze, body, &self.hosts[0].key);
         let (by, reason) = ("operator".to_owned(), "simulated".to_owned());
-        self.apply(Command::Freeze { frozen, by, reason, entry });
+        self.apply(Command::Freeze {
+            frozen,
+            by,
+            reason,
+            entry,
+        });
         self.frozen = frozen;
         for host in 0..self.hosts.len() {
             let (boot, cut) = (self.hosts[host].boot, self.hosts[host].cut);
@@ -619,22 +808,48 @@ fn setup(intent: Intent, playbook: Playbook) -> Setup {
         queue_wait: Duration::from_secs(60),
         regain_wait: Duration::from_secs(60),
     };
-    Setup { intent, playbook, env, limits }
+    Setup {
+        intent,
+        playbook,
+        env,
+        limits,
+    }
 }
 
 fn playbook(idempotent: bool) -> Playbook {
-    let name = if idempotent { "simulated_idempotent" } else { "simulated_once" };
+    let name = if idempotent {
+        "simulated_idempotent"
+    } else {
+        "simulated_once"
+    };
     let command = |name: &str, undoes: Option<&str>| Step {
         undoes: undoes.map(str::to_owned),
-        ..step(name, Template::parse(name).map_or(Action::Wait { duration: Duration::ZERO }, |t| {
-            Action::Command { argv: vec![t], expect_exit: vec![0], cwd: None, env: vec![] }
-        }))
+        ..step(
+            name,
+            Template::parse(name).map_or(
+                Action::Wait {
+                    duration: Duration::ZERO,
+                },
+                |t| Action::Command {
+                    argv: vec![t],
+                    expect_exit: vec![0],
+                    cwd: None,
+                    env: vec![],
+                },
+            ),
+        )
     };
     let check = |name: &str| {
         let condition = Expr::parse("true");
-        step(name, condition.map_or(Action::Wait { duration: Duration::ZERO }, |condition| {
-            Action::Condition { condition }
-        }))
+        step(
+            name,
+            condition.map_or(
+                Action::Wait {
+                    duration: Duration::ZERO,
+                },
+                |condition| Action::Condition { condition },
+            ),
+        )
     };
     Playbook {
         // A literal that is a valid name.
@@ -648,13 +863,23 @@ fn playbook(idempotent: bool) -> Playbook {
         not_when: vec![],
         signature: Signature::default(),
         max_route: Route::Execute,
-        scope: if idempotent { ScopeKind::Host } else { ScopeKind::Custom("shared".into()) },
+        scope: if idempotent {
+            ScopeKind::Host
+        } else {
+            ScopeKind::Custom("shared".into())
+        },
         max_duration: Duration::from_secs(300),
         parameters: vec![],
-        pre_execution_checks: vec![Step { fail_action: FailAction::Abort, ..check("ready") }],
+        pre_execution_checks: vec![Step {
+            fail_action: FailAction::Abort,
+            ..check("ready")
+        }],
         steps: vec![command("first", None), command("second", None)],
         verification: vec![check("healthy")],
-        rollback: vec![command("undo_first", Some("first")), command("undo_second", Some("second"))],
+        rollback: vec![
+            command("undo_first", Some("first")),
+            command("undo_second", Some("second")),
+        ],
         no_rollback_reason: None,
         references: vec![],
         digest: Digest::of(name.as_bytes()),

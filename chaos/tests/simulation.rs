@@ -21,7 +21,10 @@ fn one_seed_is_one_run() {
 fn worlds_are_not_empty() {
     let happened = World::run(3, Scenario::default());
     let count = |word: &str| {
-        happened.iter().filter(|h| serde_json::to_string(&h.what).unwrap().contains(word)).count()
+        happened
+            .iter()
+            .filter(|h| serde_json::to_string(&h.what).unwrap().contains(word))
+            .count()
     };
     for word in ["granted", "closed", "acted", "crashed", "acknowledged"] {
         assert!(count(word) > 0, "no {word} in the world of seed 3");

@@ -1,1 +1,94 @@
-fn main() {}
+//! The `hale` binary: one command line for the node, its operators and the demo.
+
+mod backend;
+mod chain;
+mod cli;
+mod config;
+mod daemon;
+mod demo;
+mod identity;
+mod library;
+mod logging;
+mod manual;
+mod memory;
+mod node_metrics;
+mod notify;
+mod pipeline;
+mod replay;
+mod secrets;
+mod store;
+mod supervise;
+mod telling;
+mod tls;
+
+use clap::Parser;
+use cli::{BaselineCommand, Cli, Command, DecisionCommand, DemoServiceCommand, Globals, NodeArgs};
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A task that can't be cancelled (a hung mount) is not waited for longer.
+const RUNTIME_END: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tls::install_provider();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("hale")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return cli::failed(&e, &cli.globals),
+    };
+    let code = runtime.block_on(run(cli.command, &cli.globals));
+    runtime.shutdown_timeout(RUNTIME_END);
+    code
+}
+
+async fn run(command: Command, globals: &Globals) -> ExitCode {
+    let ended: Result<ExitCode, Box<dyn Error>> = match command {
+        Command::Node(args) => node(args, globals).await,
+        Command::Demo(args) => {
+            let options = demo::DemoOptions {
+                json: globals.json,
+                keep: args.keep,
+                only: args.only,
+            };
+            demo::run(options).await.map_err(Into::into)
+        }
+        Command::Client(command) => return cli::run(command, globals).await,
+        Command::Baseline(BaselineCommand::Replay { input, output }) => {
+            replay::baseline_command(&input, &output, globals.json).map_err(Into::into)
+        }
+        Command::Decision(DecisionCommand::Replay {
+            incidents,
+            playbooks,
+            output,
+        }) => replay::decision_command(&incidents, playbooks.as_deref(), &output, globals.json)
+            .map_err(Into::into),
+        Command::DemoService(DemoServiceCommand::Run(args)) => {
+            let served = demo::service::run(&args.dir, args.port).await;
+            served.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::DemoService(DemoServiceCommand::Restart(args)) => {
+            let served = demo::service::restart(&args.dir, args.port).await;
+            served.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+    };
+    ended.unwrap_or_else(|e| cli::failed(&*e, globals))
+}
+
+async fn node(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
+    let config = daemon::configured(daemon::Overrides {
+        config: args.config,
+        data_dir: globals.data_dir.clone(),
+        listen: args.listen,
+        interval: args.interval,
+        host: args.host,
+    })?;
+    logging::start(&config.node.log_level, config.node.log_format);
+    daemon::run(config).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -4,8 +4,8 @@ use super::{Evidence, Found, blocking, lock};
 use crate::config::ServiceConfig;
 use crate::consumers;
 use hale_model::{Harm, Sample, SeriesKey, ServiceName};
-use procfs::FromRead;
 use procfs::process::Stat;
+use procfs::{Current, FromRead, Meminfo};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,10 @@ struct Table {
     services: Vec<ServiceConfig>,
     page_bytes: f64,
     ticks_per_second: f64,
+    /// All CPUs together.
+    cpu_percent_most: f64,
+    /// All of the host's memory.
+    memory_bytes_most: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +73,9 @@ impl Processes {
             services,
             page_bytes: procfs::page_size() as f64,
             ticks_per_second: procfs::ticks_per_second() as f64,
+            cpu_percent_most: 100.0
+                * std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64),
+            memory_bytes_most: Meminfo::current().map_or(0.0, |m| m.mem_total as f64),
         };
         table.census();
         Self {
@@ -203,11 +210,13 @@ impl Table {
             }
         }
         for (name, (cpu, memory)) in sums {
-            for (metric, value) in [
-                ("process.cpu_percent", cpu),
-                ("process.memory_bytes", memory),
+            // What there is to take is the range: a process that wakes up is not a runaway.
+            for (metric, value, most) in [
+                ("process.cpu_percent", cpu, self.cpu_percent_most),
+                ("process.memory_bytes", memory, self.memory_bytes_most),
             ] {
-                let sample = Sample::gauge(SeriesKey::new(metric).with("name", name), value);
+                let series = SeriesKey::new(metric).with("name", name);
+                let sample = Sample::gauge(series, value).up_to(most.max(value));
                 out.push(owned(sample.harm(Harm::High), self.service_of(name)));
             }
         }

@@ -1,0 +1,212 @@
+//! Who this node is, kept in its data directory: the Ed25519 key, the API's token, and the lock
+//! that keeps a second node out. Wipe the directory and it is a new node.
+
+use hale_model::Keypair;
+use hale_model::crypto::CryptoError;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why the data directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// A file or the directory itself.
+    #[error("{path} can't be used; give a directory of your own with --data-dir")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another node runs in it.
+    #[error(
+        "another node runs in {0}; `hale status` asks it, a second one needs its own --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The key file is no key.
+    #[error(
+        "{0} is not a node's key; restore it from a backup, or move it away to become a new node"
+    )]
+    BadKey(PathBuf),
+    /// No randomness.
+    #[error("no key could be made")]
+    Key(#[source] CryptoError),
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> IdentityError + '_ {
+    move |source| IdentityError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// A node's data directory, locked.
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Held while the node runs.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens it for this process alone, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self, IdentityError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(at(path))?;
+        let lock_path = path.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(IdentityError::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(e)) => Err(at(&lock_path)(e)),
+        }
+    }
+
+    /// A path in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The node's key; made at the first start.
+    pub(crate) fn key(&self) -> Result<Keypair, IdentityError> {
+        let path = self.join("node.key");
+        match fs::read(&path) {
+            Ok(bytes) => <[u8; 32]>::try_from(bytes)
+                .map(|seed| Keypair::from_seed(&seed))
+                .map_err(|_| IdentityError::BadKey(path)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let key = Keypair::generate().map_err(IdentityError::Key)?;
+                write_private(&path, &key.seed())?;
+                Ok(key)
+            }
+            Err(e) => Err(at(&path)(e)),
+        }
+    }
+
+    /// The API's bearer token; made at the first start.
+    pub(crate) fn token(&self) -> Result<String, IdentityError> {
+        let path = self.join("api.token");
+        match fs::read_to_string(&path) {
+            Ok(text) if text.trim().len() >= 32 => Ok(text.trim().to_owned()),
+            Ok(_) => Err(IdentityError::Io {
+                path,
+                source: io::Error::other(
+                    "the token is shorter than 32 characters; delete the file for a new one",
+                ),
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut bytes = [0u8; 32];
+                getrandom::fill(&mut bytes)
+                    .map_err(|e| IdentityError::Key(CryptoError::NoEntropy(e.to_string())))?;
+                let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+                write_private(&path, token.as_bytes())?;
+                Ok(token)
+            }
+            Err(e) => Err(at(&path)(e)),
+        }
+    }
+
+    /// Tells the CLI where the node answers.
+    pub(crate) fn announce(&self, addr: SocketAddr, token: &str) -> Result<(), IdentityError> {
+        let known = serde_json::json!({"addr": addr, "token": token});
+        write_private(&self.join("api.json"), known.to_string().as_bytes())
+    }
+
+    /// The cluster's number: made when it was founded, the same in all its frames.
+    pub(crate) fn cluster_id(&self) -> Result<u64, IdentityError> {
+        let path = self.join("cluster.id");
+        match fs::read_to_string(&path) {
+            Ok(text) => u64::from_str_radix(text.trim(), 16)
+                .map_err(|e| at(&path)(io::Error::other(format!("it is no cluster id: {e}")))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut bytes = [0u8; 8];
+                getrandom::fill(&mut bytes)
+                    .map_err(|e| IdentityError::Key(CryptoError::NoEntropy(e.to_string())))?;
+                let id = u64::from_be_bytes(bytes);
+                write_private(&path, format!("{id:016x}\n").as_bytes())?;
+                Ok(id)
+            }
+            Err(e) => Err(at(&path)(e)),
+        }
+    }
+}
+
+/// Writes a file that only its owner reads, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)
+        .map_err(at(&new))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(at(&new))?;
+    fs::rename(&new, path).map_err(at(path))?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|d| d.sync_all())
+        .map_err(at(parent))
+}
+
+/// Where a node keeps its state unless told otherwise: `/var/lib/hale` for root, a directory of
+/// the user's own else.
+pub(crate) fn default_data_dir() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/hale");
+    }
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/share")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("hale")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_keeps_its_key_and_token_and_keeps_others_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let data = DataDir::open(&path).unwrap();
+        let (id, token) = (data.key().unwrap().node_id(), data.token().unwrap());
+        assert!(matches!(DataDir::open(&path), Err(IdentityError::InUse(_))));
+        let cluster = data.cluster_id().unwrap();
+        drop(data);
+        let data = DataDir::open(&path).unwrap();
+        assert_eq!(
+            (data.key().unwrap().node_id(), data.token().unwrap()),
+            (id, token)
+        );
+        assert_eq!(data.cluster_id().unwrap(), cluster);
+        let mode =
+            std::os::unix::fs::MetadataExt::mode(&fs::metadata(path.join("node.key")).unwrap());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_damaged_key_is_never_replaced_silently() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        fs::write(data.join("node.key"), b"short").unwrap();
+        assert!(matches!(data.key(), Err(IdentityError::BadKey(_))));
+    }
+}

@@ -1,0 +1,322 @@
+//! `hale baseline replay` and `hale decision replay`: what the engines say of recorded data, with
+//! no host and no cluster.
+
+use hale_baseline::Sensitivity;
+use hale_baseline::moment::LocalTime;
+use hale_baseline::replay::Replay;
+use hale_decision::catalogue::Entry;
+use hale_decision::replay as decision;
+use hale_model::{Bounds, Harm, Sample, SeriesKey, SeriesKind, Timestamp};
+use indicatif::ProgressBar;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Why recorded data can't be replayed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReplayError {
+    /// A file.
+    #[error("{path} can't be used")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A row that is no row.
+    #[error("{path}, line {line}: expected `timestamp,value` with a time in UTC, found `{text}`")]
+    Row {
+        /// In which file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// What is there.
+        text: String,
+    },
+    /// `series.json` is not what it should be.
+    #[error("{path} is not a map of file names to {{kind, min, max, tz}}")]
+    Series {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An unknown time zone.
+    #[error("the time zone of {file} is not known here")]
+    Zone {
+        /// Of which file.
+        file: String,
+        /// Why.
+        #[source]
+        source: hale_baseline::BaselineError,
+    },
+    /// The decision's files.
+    #[error("the incidents can't be replayed")]
+    Decision(#[from] decision::ReplayError),
+}
+
+fn at(path: &Path) -> impl Fn(std::io::Error) -> ReplayError + '_ {
+    move |source| ReplayError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// What `series.json` may say of a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Described {
+    kind: SeriesKind,
+    min: Option<f64>,
+    max: Option<f64>,
+    tz: Option<String>,
+}
+
+/// Replays every CSV below `input` into one of the same name below `output`. Returns how many.
+pub(crate) fn baseline(
+    input: &Path,
+    output: &Path,
+    bar: &ProgressBar,
+) -> Result<usize, ReplayError> {
+    let described = described(input)?;
+    let mut files = Vec::new();
+    csv_files(input, Path::new(""), &mut files)?;
+    files.sort();
+    bar.set_length(files.len() as u64);
+    for name in &files {
+        let text = fs::read_to_string(input.join(name)).map_err(at(&input.join(name)))?;
+        let key = name.to_string_lossy();
+        let known = described
+            .get(&*key)
+            .or_else(|| described.get(key.trim_end_matches(".csv")));
+        let out = one(
+            &input.join(name),
+            &key,
+            &text,
+            known.unwrap_or(&Described::default()),
+        )?;
+        let target = output.join(name);
+        fs::create_dir_all(target.parent().unwrap_or(output)).map_err(at(output))?;
+        fs::write(&target, out).map_err(at(&target))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(files.len())
+}
+
+fn described(input: &Path) -> Result<BTreeMap<String, Described>, ReplayError> {
+    let path = input.join("series.json");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            serde_json::from_str(&text).map_err(|source| ReplayError::Series { path, source })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(e) => Err(at(&path)(e)),
+    }
+}
+
+fn csv_files(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), ReplayError> {
+    let dir = root.join(below);
+    for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+        let entry = entry.map_err(at(&dir))?;
+        let name = below.join(entry.file_name());
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            csv_files(root, &name, found)?;
+        } else if name.extension().is_some_and(|e| e == "csv") {
+            found.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn one(path: &Path, name: &str, text: &str, described: &Described) -> Result<String, ReplayError> {
+    let local = LocalTime::named(described.tz.as_deref().unwrap_or("UTC")).map_err(|source| {
+        ReplayError::Zone {
+            file: name.to_owned(),
+            source,
+        }
+    })?;
+    let bounds = described.max.map(|max| Bounds {
+        min: described.min.unwrap_or(0.0),
+        max,
+    });
+    let sample = Sample {
+        kind: described.kind,
+        bounds,
+        harm: Harm::Both,
+        ..Sample::gauge(SeriesKey::new(name.trim_end_matches(".csv")), 0.0)
+    };
+    let mut replay = Replay::new(
+        sample,
+        Sensitivity::Medium,
+        local,
+        Duration::from_secs(7 * 86_400),
+    );
+    let mut out = String::from("timestamp,value,anomaly_score,alert,severity\n");
+    for (i, line) in text
+        .lines()
+        .enumerate()
+        .skip(1)
+        .filter(|(_, l)| !l.trim().is_empty())
+    {
+        let wrong = || ReplayError::Row {
+            path: path.to_owned(),
+            line: i + 1,
+            text: line.chars().take(80).collect(),
+        };
+        let mut fields = line.split(',');
+        let (when, value) = fields.next().zip(fields.next()).ok_or_else(wrong)?;
+        let time = timestamp(when.trim()).ok_or_else(wrong)?;
+        // What is no number is what a sensor gives that could not read: a gap.
+        let number = value.trim().parse().unwrap_or(f64::NAN);
+        let row = replay.row(time, number);
+        let severity = row.severity.map_or("", |s| s.as_str());
+        // Writing to a String can't fail.
+        let _ = writeln!(
+            out,
+            "{when},{value},{:.6},{},{severity}",
+            row.score,
+            u8::from(row.alert)
+        );
+    }
+    Ok(out)
+}
+
+/// `2014-02-14 14:30:00`, RFC 3339, or seconds since the epoch; UTC where nothing else is said.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return seconds
+            .is_finite()
+            .then(|| Timestamp::from_millis((seconds * 1000.0) as i64));
+    }
+    let text = text.replacen(' ', "T", 1);
+    text.parse().or_else(|_| format!("{text}Z").parse()).ok()
+}
+
+/// Ranks the playbooks of a catalogue for each incident of a file. Returns how many.
+pub(crate) fn decisions(
+    incidents: &Path,
+    catalogue: Option<&Path>,
+    own: Vec<Entry>,
+    output: &Path,
+    bar: &ProgressBar,
+) -> Result<usize, ReplayError> {
+    let read = |path: &Path| fs::read_to_string(path).map_err(at(path));
+    let entries = match catalogue {
+        Some(path) => decision::catalogue(&read(path)?)?,
+        None => own,
+    };
+    let incidents = decision::incidents(&read(incidents)?)?;
+    let replay = decision::Replay::new(entries)?;
+    bar.set_length(incidents.len() as u64);
+    let mut out = String::new();
+    for incident in &incidents {
+        let began = std::time::Instant::now();
+        let ranked = replay.decide(incident);
+        let mut line = serde_json::to_value(&ranked).unwrap_or_default();
+        line["latency_us"] = serde_json::json!(began.elapsed().as_micros() as u64);
+        let _ = writeln!(out, "{line}");
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    fs::write(output, out).map_err(at(output))?;
+    Ok(incidents.len())
+}
+
+/// `hale baseline replay IN OUT`.
+pub(crate) fn baseline_command(
+    input: &Path,
+    output: &Path,
+    json: bool,
+) -> Result<ExitCode, ReplayError> {
+    let bar = bar(json);
+    let count = baseline(input, output, &bar)?;
+    told(json, count, "series", output);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `hale decision replay --incidents IN [--playbooks CATALOGUE] OUT`.
+pub(crate) fn decision_command(
+    incidents: &Path,
+    playbooks: Option<&Path>,
+    output: &Path,
+    json: bool,
+) -> Result<ExitCode, ReplayError> {
+    let bar = bar(json);
+    let (library, _) = crate::library::Library::load(&crate::config::PlaybooksConfig::default());
+    let own = library.playbooks().iter().map(Entry::from).collect();
+    let count = decisions(incidents, playbooks, own, output, &bar)?;
+    told(json, count, "incidents", output);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bar(json: bool) -> ProgressBar {
+    if json {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(0)
+    }
+}
+
+/// A closed pipe is no failure: the files are written.
+fn told(json: bool, count: usize, what: &str, output: &Path) {
+    let line = if json {
+        serde_json::json!({what: count, "output": output}).to_string()
+    } else {
+        format!("{count} {what} replayed into {}", output.display())
+    };
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_the_bench_and_as_prometheus_write_them() {
+        let at = timestamp("2014-02-14T14:30:00Z");
+        assert!(at.is_some());
+        for same in [
+            "2014-02-14 14:30:00",
+            "2014-02-14 14:30:00.000000",
+            "1392388200",
+        ] {
+            assert_eq!(timestamp(same), at, "{same}");
+        }
+        assert_eq!(timestamp("yesterday"), None);
+    }
+
+    #[test]
+    fn a_folder_is_replayed_row_for_row_and_a_bad_row_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (input, output) = (dir.path().join("in"), dir.path().join("out"));
+        fs::create_dir_all(input.join("sub")).unwrap();
+        let rows: String = (0..50)
+            .map(|i| format!("2026-01-01 00:{:02}:00,{}\n", i % 60, i % 3))
+            .collect();
+        fs::write(input.join("sub/a.csv"), format!("timestamp,value\n{rows}")).unwrap();
+        assert_eq!(
+            baseline(&input, &output, &ProgressBar::hidden()).unwrap(),
+            1
+        );
+        assert_eq!(
+            fs::read_to_string(output.join("sub/a.csv"))
+                .unwrap()
+                .lines()
+                .count(),
+            51
+        );
+        fs::write(input.join("b.csv"), "timestamp,value\nnever,1\n").unwrap();
+        let error = baseline(&input, &output, &ProgressBar::hidden())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 2"), "{error}");
+    }
+}

@@ -1,0 +1,290 @@
+//! The host's own state on disk, and the one home of sled for it: baselines, incidents, the
+//! execution journal, the outbox of records, log positions. Each value carries a checksum; what is
+//! written durably is on the platter before the call returns.
+
+use hale_model::Digest;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A part of the host's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Baselines, one value for some series each.
+    Baselines,
+    /// Open and remembered incidents.
+    Incidents,
+    /// What an execution is about to do.
+    Journal,
+    /// Records that the ledger has not acknowledged yet.
+    Outbox,
+    /// How far each log file was read.
+    Logs,
+}
+
+impl Part {
+    const ALL: [Self; 5] = [
+        Self::Baselines,
+        Self::Incidents,
+        Self::Journal,
+        Self::Outbox,
+        Self::Logs,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Baselines => "baselines",
+            Self::Incidents => "incidents",
+            Self::Journal => "journal",
+            Self::Outbox => "outbox",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Why the host's state can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The directory can't be used.
+    #[error(
+        "the state in {path} can't be opened; check the directory's owner and the disk's free space"
+    )]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is there is damaged.
+    #[error(
+        "the state in {path} is damaged ({what}); move it away with `mv {path} {path}.damaged` and \
+         start again: the node learns its baselines anew, the ledger is not touched"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// A newer binary wrote it.
+    #[error(
+        "the state in {path} has format {found}, this binary knows {FORMAT}; use the newer binary"
+    )]
+    Newer {
+        /// Where.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+    },
+    /// A write failed.
+    #[error("the state in {path} can't be written; is the disk full?")]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// A key and its value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+
+const FORMAT: &str = "hale host state 1";
+const CHECKSUM_BYTES: usize = 8;
+
+/// The host's state. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct HostStore(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    db: sled::Db,
+    trees: Vec<sled::Tree>,
+}
+
+impl HostStore {
+    /// Opens the state in `path`, or founds it.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let io = |source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let damaged = |what: String| StoreError::Damaged {
+            path: path.to_owned(),
+            what,
+        };
+        fs::create_dir_all(path).map_err(io)?;
+        let marker = path.join("FORMAT");
+        match fs::read_to_string(&marker) {
+            Ok(text) if text.trim() == FORMAT => {}
+            Ok(text) => {
+                let found = text.trim().chars().take(40).collect();
+                return Err(StoreError::Newer {
+                    path: path.to_owned(),
+                    found,
+                });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                fs::write(&marker, FORMAT).map_err(io)?;
+            }
+            Err(e) => return Err(io(e)),
+        }
+        // sled asserts on some kinds of damage; an assertion is an answer too, not a crash.
+        let opened = std::panic::catch_unwind(|| {
+            let db = sled::Config::new()
+                .path(path)
+                .cache_capacity(8 << 20)
+                .flush_every_ms(None)
+                .mode(sled::Mode::LowSpace)
+                .open()?;
+            let trees = Part::ALL
+                .iter()
+                .map(|p| db.open_tree(p.name()))
+                .collect::<Result<_, _>>()?;
+            Ok::<_, sled::Error>((db, trees))
+        });
+        let (db, trees) = match opened {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(sled::Error::Io(e))) => return Err(io(e)),
+            Ok(Err(e)) => return Err(damaged(e.to_string())),
+            Err(_) => return Err(damaged("its pages do not fit together".into())),
+        };
+        let store = Self(Arc::new(Inner {
+            path: path.to_owned(),
+            db,
+            trees,
+        }));
+        for part in Part::ALL {
+            store.scan(part)?;
+        }
+        Ok(store)
+    }
+
+    fn tree(&self, part: Part) -> &sled::Tree {
+        &self.0.trees[part as usize]
+    }
+
+    fn write_error(&self, e: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+        StoreError::Write {
+            path: self.0.path.clone(),
+            source: Box::new(e),
+        }
+    }
+
+    /// Puts and removes (`None`) in one step; on the platter when it returns.
+    pub(crate) fn write(
+        &self,
+        part: Part,
+        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, sealed(&value)),
+                None => batch.remove(key),
+            }
+        }
+        self.tree(part)
+            .apply_batch(batch)
+            .map_err(|e| self.write_error(e))?;
+        self.tree(part).flush().map_err(|e| self.write_error(e))?;
+        // sled's flush only asks for write-back (sync_file_range); this waits for the platter.
+        File::open(self.0.path.join("db"))
+            .and_then(|f| f.sync_data())
+            .map_err(|e| self.write_error(e))
+    }
+
+    /// All of a part, by key.
+    pub(crate) fn scan(&self, part: Part) -> Result<Vec<Row>, StoreError> {
+        self.tree(part)
+            .iter()
+            .map(|row| {
+                let (key, value) = row.map_err(|e| StoreError::Damaged {
+                    path: self.0.path.clone(),
+                    what: e.to_string(),
+                })?;
+                Ok((key.to_vec(), self.unsealed(part, &value)?))
+            })
+            .collect()
+    }
+
+    fn unsealed(&self, part: Part, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let damaged = || StoreError::Damaged {
+            path: self.0.path.clone(),
+            what: format!("a value in `{}` does not match its checksum", part.name()),
+        };
+        let (sum, value) = bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(damaged)?;
+        let right = Digest::of(value).as_bytes()[..CHECKSUM_BYTES] == *sum;
+        if right {
+            Ok(value.to_vec())
+        } else {
+            Err(damaged())
+        }
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size(&self) -> u64 {
+        self.0.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+fn sealed(value: &[u8]) -> Vec<u8> {
+    let mut out = Digest::of(value).as_bytes()[..CHECKSUM_BYTES].to_vec();
+    out.extend_from_slice(value);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let store = HostStore::open(&path).unwrap();
+        store
+            .write(Part::Journal, [(b"a".to_vec(), Some(b"1".to_vec()))])
+            .unwrap();
+        store
+            .write(
+                Part::Journal,
+                [(b"b".to_vec(), Some(b"2".to_vec())), (b"a".to_vec(), None)],
+            )
+            .unwrap();
+        drop(store);
+        let store = HostStore::open(&path).unwrap();
+        assert_eq!(
+            store.scan(Part::Journal).unwrap(),
+            [(b"b".to_vec(), b"2".to_vec())]
+        );
+        assert_eq!(store.scan(Part::Outbox).unwrap(), []);
+    }
+
+    #[test]
+    fn a_damaged_value_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = HostStore::open(dir.path()).unwrap();
+        store
+            .tree(Part::Incidents)
+            .insert(b"k", b"no checksum here")
+            .unwrap();
+        let error = store.scan(Part::Incidents).unwrap_err().to_string();
+        assert!(
+            error.contains("damaged") && error.contains("mv "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_newer_format_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("FORMAT"), "hale host state 9").unwrap();
+        assert!(matches!(
+            HostStore::open(dir.path()),
+            Err(StoreError::Newer { .. })
+        ));
+    }
+}
