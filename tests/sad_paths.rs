@@ -279,6 +279,7 @@ fn an_approval_does_not_hold_for_a_plan_that_changed() {
 #[test]
 fn trouble_that_ends_by_itself_is_not_treated() {
     let scene = scene("juliett", "", |s| healing(s, "juliett").not_idempotent());
+    scene.learn();
     let mut events = scene.break_it();
     let id = scene.waiting()["id"].as_str().unwrap().to_owned();
     std::fs::remove_file(&scene.service.broken).unwrap();

@@ -8,6 +8,7 @@ use super::service::Service;
 use super::wait::wait_for;
 use serde_json::Value;
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long anything of a small playbook may take on a busy machine.
@@ -71,6 +72,18 @@ impl Scene {
         }
     }
 
+    /// Waits until the node knows the service as healthy.
+    #[track_caller]
+    pub fn learn(&self) {
+        wait_for("the health check has a baseline", SOON, || {
+            let known = self
+                .node
+                .get("/v1/hosts/test-host/baselines?series=health.up");
+            let samples = known["baselines"][0]["baseline"]["samples"].as_u64();
+            samples.filter(|n| *n >= 10)
+        });
+    }
+
     /// A program for `argv` that writes its arguments, as one line, to the file `did`.
     pub fn note(scratch: &Scratch) -> String {
         scratch.script(
@@ -119,4 +132,22 @@ impl Scene {
         let verified = self.node.get("/v1/audit/verify");
         assert_eq!(verified["valid"], true, "{verified:#}");
     }
+}
+
+/// The names of the library's playbooks: as their files are named.
+fn library_names() -> Vec<String> {
+    let mut names = vec![];
+    let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../playbooks/library")];
+    while let Some(dir) = left.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                left.push(path);
+            } else if let Some(name) = path.file_stem() {
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+    }
+    names.sort();
+    names
 }
