@@ -100,7 +100,7 @@ async fn telemetry(n: &Inner, out: &mut Vec<Family>) {
         "What limits dropped, by reason.",
     );
     for (reason, count) in stats.drops.by_reason() {
-        dropped = dropped.point([("reason", reason.as_ref())], *count as f64);
+        dropped = dropped.point([("reason", reason)], *count as f64);
     }
     out.push(dropped);
 }

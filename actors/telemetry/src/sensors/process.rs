@@ -251,14 +251,15 @@ fn tell_counts(census: &Census, out: &mut Vec<Sample>) {
     let count = |state: &str| census.states.get(state).copied().unwrap_or(0) as f64;
     for state in ["running", "sleeping", "disk_sleep", "stopped", "zombie"] {
         let series = SeriesKey::new("process.count").with("state", state);
-        out.push(Sample::gauge(series, count(state)));
+        // How many there are is told with trouble; those that hang are trouble. Zombies have a
+        // series of their own.
+        let harm = if state == "disk_sleep" { Harm::High } else { Harm::Neither };
+        out.push(Sample::gauge(series, count(state)).harm(harm));
     }
     let total: u64 = census.states.values().sum();
-    out.push(Sample::gauge(SeriesKey::new("process.total"), total as f64));
-    out.push(Sample::gauge(
-        SeriesKey::new("process.threads"),
-        census.threads,
-    ));
+    for (name, value) in [("process.total", total as f64), ("process.threads", census.threads)] {
+        out.push(Sample::gauge(SeriesKey::new(name), value).harm(Harm::Neither));
+    }
     out.push(Sample::gauge(SeriesKey::new("process.zombies"), count("zombie")).harm(Harm::High));
 }
 

@@ -155,7 +155,8 @@ impl Figures {
                 ("disk_write_bytes_per_second", written),
                 ("disk_operations_per_second", operations),
             ] {
-                out.extend(value.map(|v| Sample::gauge(series(name), v)));
+                // Throughput is work, not trouble: it is told with trouble, and makes none alone.
+                out.extend(value.map(|v| Sample::gauge(series(name), v).harm(Harm::Neither)));
             }
             out.extend(
                 busy.map(|ms| Sample::percent(series("disk_busy_percent"), (ms / 10.0).min(100.0))),
@@ -191,7 +192,8 @@ impl Figures {
                 let rate = self
                     .rates
                     .per_second(&format!("{}/{name}", i.name), total as f64, now);
-                out.extend(rate.map(|r| Sample::gauge(series(&format!("{name}_per_second")), r)));
+                let series = series(&format!("{name}_per_second"));
+                out.extend(rate.map(|r| Sample::gauge(series, r).harm(Harm::Neither)));
             }
             for (name, total) in [
                 ("receive_errors", i.recv_errs),
