@@ -2,7 +2,6 @@
 
 use super::events::Events;
 use super::node::Node;
-use super::playbook::Playbook;
 use super::scratch::Scratch;
 use super::service::Service;
 use super::wait::wait_for;
@@ -26,27 +25,9 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A node that watches one service, `name`, and knows these playbooks besides the library.
-    /// `further` is more configuration; a playbook that fits at all is sure enough to run.
-    #[track_caller]
-    pub fn start(name: &str, playbooks: &[Playbook], further: &str) -> Self {
-        Self::tagged(name, playbooks, further, "")
-    }
-
-    /// The same, with more lines for the section `[node]`.
-    #[track_caller]
-    pub fn tagged(name: &str, playbooks: &[Playbook], further: &str, settings: &str) -> Self {
-        let scratch = Scratch::new();
-        let scene = Self::prepare(name, scratch, further, settings);
-        for playbook in playbooks {
-            playbook.write(&scene.scratch);
-        }
-        let mut scene = scene;
-        scene.node.start_again();
-        scene
-    }
-
-    /// The same, in a directory where the test wrote its playbooks already; not started.
+    /// A node that watches one service, `name`, and knows the playbooks that the test wrote into
+    /// `scratch`, and no other; not started. `further` is more configuration, `settings` more lines
+    /// for the section `[node]`. A playbook that fits at all is sure enough to run.
     pub fn prepare(name: &str, scratch: Scratch, further: &str, settings: &str) -> Self {
         let service = Service::start(&scratch.path(&format!("{name}.broken")));
         std::fs::create_dir_all(scratch.path("playbooks")).unwrap();
@@ -59,11 +40,14 @@ impl Scene {
             sections.push_str("[decision]\nexecute_at = 0.05\nask_at = 0.05\n");
         }
         let directory = scratch.path("playbooks");
+        // None of the library's may act on the machine that runs the tests.
+        let disabled = library_names();
         writeln!(
             sections,
-            "[playbooks]\ndirectory = {directory:?}\n{further}"
+            "[playbooks]\ndirectory = {directory:?}\ndisabled = {disabled:?}"
         )
         .ok();
+        sections.push_str(further);
         let node = Node::new(&scratch, &sections).with(settings);
         Self {
             node,
