@@ -1,7 +1,8 @@
 //! `hale node`: opens what is on disk, founds the cluster of one where there is none, starts the
 //! actors and the API, and stops them in order.
 
-use crate::backend::{Inner, NodeBackend, now};
+use crate::answers::{Inner, now};
+use crate::backend::NodeBackend;
 use crate::config::{Config, ConfigError};
 use crate::identity::{self, DataDir, IdentityError};
 use crate::library::Library;

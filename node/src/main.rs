@@ -1,5 +1,6 @@
 //! The `hale` binary: one command line for the node, its operators and the demo.
 
+mod answers;
 mod backend;
 mod chain;
 mod cli;
@@ -20,6 +21,7 @@ mod store;
 mod supervise;
 mod telling;
 mod tls;
+mod views;
 
 use clap::Parser;
 use cli::{BaselineCommand, Cli, Command, DecisionCommand, DemoServiceCommand, Globals, NodeArgs};

@@ -1,6 +1,6 @@
 //! A playbook started by hand, or only shown.
 
-use crate::backend::Inner;
+use crate::answers::Inner;
 use hale_api::{PlannedStep, Problem, RunRequest, RunView};
 use hale_executor::actor::{DryRun, Manual, ManualAnswer, Message};
 use hale_executor::journal::Phase;

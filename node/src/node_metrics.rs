@@ -1,6 +1,6 @@
 //! The node's own metrics: what it costs, what it decided, how its ledger does.
 
-use crate::backend::Inner;
+use crate::answers::Inner;
 use hale_api::metrics::{Family, Kind, of_samples};
 use hale_consensus::ChainStore;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use crate::secrets::Secrets;
 use crate::store::{HostStore, Part, StoreError};
 use crate::supervise::{Child, Slot, Supervisor};
 use crate::telling::{self, Subject};
-use hale_api::{ExecutionView, Feed};
+use hale_api::Feed;
 use hale_audit::actor::{Audit, Outbox, OutboxAnswer, Recorded};
 use hale_baseline::SeriesView;
 use hale_baseline::actor::BaselineActor;
@@ -18,10 +18,9 @@ use hale_decision::actor::{ConsumersAsked, Decided, DecisionActor, PolicyAsked};
 use hale_decision::confidence::Policy;
 use hale_decision::incident::Change;
 use hale_executor::actor::{self as executor, Executor};
-use hale_executor::journal::Phase;
 use hale_executor::journal::{Finished, JournalWrite};
 use hale_executor::run::Progress;
-use hale_model::ledger::{Answer, Command, EntryRef, LedgerError, Scope};
+use hale_model::ledger::{Answer, Command, EntryRef, LedgerError};
 use hale_model::port::{Port, port};
 use hale_model::{
     Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName, Stage,
@@ -38,7 +37,7 @@ use tokio::task::JoinHandle;
 /// How long one actor waits for the next to take a round.
 const HAND_ON: Duration = Duration::from_secs(30);
 /// How long a question beside the line may take.
-const ASK: Duration = Duration::from_secs(5);
+pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// How long an actor may take to end.
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.
@@ -436,7 +435,11 @@ impl Line {
         let ask = |reply| hale_baseline::actor::Message::Baselines(all, reply);
         let views = self.slots.baseline.ask(ASK, ask).await.unwrap_or_default();
         let fits = |v: &&SeriesView| hale_executor::actions::series_matches(&pattern, &v.series);
-        views.iter().filter(fits).filter_map(reading_of).collect()
+        views
+            .iter()
+            .filter(fits)
+            .filter_map(crate::views::reading_of)
+            .collect()
     }
 
     async fn take_progress(self: Arc<Self>, progress: Progress) {
@@ -552,7 +555,7 @@ impl Line {
     fn hear(&self, news: News) {
         match news {
             News::Granted(lease) if lease.holder == self.parts.key.node_id() => {
-                let now = crate::backend::now();
+                let now = crate::answers::now();
                 if let Some(service) = &lease.service {
                     let filter = hale_baseline::SeriesFilter {
                         series: None,
@@ -593,7 +596,7 @@ impl Line {
                 };
                 let detail = serde_json::json!({"frozen": frozen, "by": by, "reason": reason});
                 self.parts.feed.tell(subject.says(
-                    crate::backend::now(),
+                    crate::answers::now(),
                     Stage::Frozen,
                     text,
                     detail,
@@ -627,7 +630,7 @@ impl Line {
         let detail = serde_json::json!({"approval": approval.id, "state": approval.state});
         self.parts
             .feed
-            .tell(subject.says(crate::backend::now(), Stage::Answered, text, detail));
+            .tell(subject.says(crate::answers::now(), Stage::Answered, text, detail));
     }
 
     // the host's own store, off the async threads
@@ -656,59 +659,4 @@ async fn blocking<T: Send + 'static>(
         }
         Err(_) => Err("the store's task broke off".into()),
     }
-}
-
-/// A series' latest reading, as operators ask for it.
-pub(crate) fn reading_of(view: &SeriesView) -> Option<Reading> {
-    let m = view.latest?;
-    Some(Reading {
-        series: view.series.clone(),
-        service: view.service.clone(),
-        at: m.at,
-        value: m.value,
-        baseline: m.baseline,
-        sigma: m.sigma,
-        tail_probability: m.tail_probability,
-        trend_per_hour: m.trend_per_hour,
-        seconds_to_limit: m.seconds_to_limit,
-        bounds: view.bounds,
-        harm: view.harm,
-    })
-}
-
-/// What runs now, as operators see it.
-pub(crate) async fn executions(n: &crate::backend::Inner) -> Option<Vec<ExecutionView>> {
-    let running = n
-        .slots
-        .executor
-        .ask(ASK, executor::Message::Running)
-        .await?;
-    let view = |r: hale_executor::Running| ExecutionView {
-        version: n
-            .library
-            .get(&r.playbook)
-            .map_or_else(String::new, |k| k.playbook.version.clone()),
-        id: r.execution,
-        incident: r.incident,
-        host: n.host.clone(),
-        service: match r.scope {
-            Scope::Service(_, service) => Some(service),
-            _ => None,
-        },
-        playbook: r.playbook,
-        mode: r.mode,
-        fence: r.fence,
-        phase: match (r.phase, r.fence) {
-            (Some(Phase::PreChecks), _) => "pre_checks",
-            (Some(Phase::Steps), _) => "steps",
-            (Some(Phase::Verification), _) => "verification",
-            (Some(Phase::Rollback), _) => "rollback",
-            (None, None) => "leasing",
-            (None, Some(_)) => "closing",
-        }
-        .to_owned(),
-        step: r.step,
-        started_at: r.started_at,
-    };
-    Some(running.into_iter().map(view).collect())
 }

@@ -6,8 +6,9 @@ use ractor::{
     Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
 };
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -15,7 +16,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const TRUSTED_AFTER: Duration = Duration::from_secs(60);
 
 /// Where the actor that takes `M` is found, whichever run of it is alive.
-pub(crate) struct Slot<M>(Arc<RwLock<Option<ActorRef<M>>>>);
+pub(crate) struct Slot<M>(Arc<watch::Sender<Option<ActorRef<M>>>>);
 
 impl<M> Clone for Slot<M> {
     fn clone(&self) -> Self {
@@ -25,28 +26,31 @@ impl<M> Clone for Slot<M> {
 
 impl<M: ractor::Message> Slot<M> {
     pub(crate) fn empty() -> Self {
-        Self(Arc::new(RwLock::new(None)))
+        Self(Arc::new(watch::Sender::new(None)))
     }
 
     pub(crate) fn fill(&self, actor: ActorRef<M>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+        self.0.send_replace(Some(actor));
     }
 
     fn actor(&self) -> Option<ActorRef<M>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.borrow().clone()
     }
 
-    /// Asks and waits; nothing if there is no actor, it fails, or it takes longer.
+    /// Asks and waits; nothing if the actor fails, or if it takes longer. While the node starts,
+    /// the actor may be the next that is started: it is waited for, since "nobody there yet" must
+    /// not be taken for an answer.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         within: Duration,
         question: impl FnOnce(RpcReplyPort<T>) -> M,
     ) -> Option<T> {
-        let actor = self.actor()?;
-        match actor.call(question, Some(within)).await {
+        let mut slot = self.0.subscribe();
+        let began = Instant::now();
+        let filled = tokio::time::timeout(within, slot.wait_for(Option::is_some)).await;
+        let actor = filled.ok()?.ok()?.clone()?;
+        let left = within.saturating_sub(began.elapsed());
+        match actor.call(question, Some(left)).await {
             Ok(ractor::rpc::CallResult::Success(answer)) => Some(answer),
             _ => None,
         }
@@ -237,6 +241,21 @@ mod tests {
                 Say::Runs(reply) => reply.send(*run).map_err(Into::into),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_the_actor_is_started_waits_for_it() {
+        let slot = Slot::empty();
+        let second = Duration::from_secs(1);
+        let early = slot.clone();
+        let asked = tokio::spawn(async move { early.ask(second, Say::Runs).await });
+        tokio::task::yield_now().await;
+        let (actor, _) = Fragile::spawn(None, Fragile, 7).await.unwrap();
+        slot.fill(actor.clone());
+        assert_eq!(asked.await.unwrap(), Some(7));
+        actor.stop(None);
+        let nobody = Slot::<Say>::empty();
+        assert_eq!(nobody.ask(Duration::from_millis(10), Say::Runs).await, None);
     }
 
     #[tokio::test]

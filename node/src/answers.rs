@@ -1,0 +1,517 @@
+//! The answers to what operators ask of this node, made of its actors and its ledger.
+
+use crate::config::Config;
+use crate::library::Library;
+use crate::memory::{End, Memory};
+use crate::pipeline::Slots;
+use hale_api::{
+    AnswerRequest, BaselineQuery, Consistency, EntryPage, EntryQuery, ExecutionView, Feed,
+    FreezeRequest, FreezeState, HostView, IncidentFilter, IncidentQuery, IncidentRow, IncidentView,
+    LedgerStatus, PlaybookRow, Problem, Readiness, Status, Why,
+};
+use hale_audit::archive::Segments;
+use hale_consensus::{ChainStore, Consensus, Ledger, SegmentChain};
+use hale_model::chain::Entry;
+use hale_model::ledger::{Answer, Approval, ApprovalState, Command, EntryKind, History, Signed};
+use hale_model::{
+    ApprovalId, Decision, HostName, Incident, IncidentId, IncidentState, Keypair, NodeId,
+    PlaybookName, Reading, Timestamp, canonical,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long an actor may take to answer an operator.
+pub(crate) const ASK: Duration = Duration::from_secs(5);
+/// How long after its last round a node counts as not doing its work, in intervals.
+const LATE_ROUNDS: u32 = 5;
+/// How many entries are looked at for a page that is filtered.
+const PAGE_SCAN: u64 = 2048;
+
+/// All that answers are made of.
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) host: HostName,
+    pub(crate) key: Keypair,
+    pub(crate) consensus: Arc<Consensus>,
+    pub(crate) chain: Arc<SegmentChain>,
+    pub(crate) slots: Slots,
+    pub(crate) library: Arc<Library>,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) feed: Feed,
+    pub(crate) started_at: Timestamp,
+    pub(crate) started: Instant,
+    pub(crate) store_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_millis(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+}
+
+pub(crate) fn silent(who: &str) -> Problem {
+    Problem::unavailable(
+        format!("the {who} did not answer in time"),
+        "try again; `hale status` tells what is wrong",
+    )
+}
+
+impl Inner {
+    /// A view of the ledger, as fresh as asked for.
+    pub(crate) async fn ledger<T>(
+        &self,
+        fresh: Consistency,
+        view: impl FnOnce(&Ledger) -> T,
+    ) -> Result<T, Problem> {
+        match fresh {
+            Consistency::Stale => Ok(self.consensus.read_stale(view)),
+            Consistency::Linearizable => self.consensus.read(view).await.map_err(Problem::from),
+        }
+    }
+
+    /// The chain's files, for as long as one answer takes.
+    pub(crate) fn segments(&self) -> Result<Arc<Segments>, Problem> {
+        self.chain.segments().map_err(|e| {
+            Problem::unavailable(
+                format!("the chain can't be read: {e}"),
+                "try again; hale status",
+            )
+        })
+    }
+
+    pub(crate) fn only_this_host(&self, host: &HostName) -> Result<(), Problem> {
+        if *host == self.host {
+            return Ok(());
+        }
+        Err(Problem::not_found(
+            "host",
+            host,
+            "hale status lists the hosts this node knows",
+        ))
+    }
+
+    pub(crate) fn signed(&self, kind: EntryKind, body: &Value) -> Result<Signed, Problem> {
+        let bytes = canonical::to_bytes(body)
+            .map_err(|e| Problem::invalid(e.to_string(), "leave out what is no JSON"))?;
+        Ok(Signed::new(kind, bytes, &self.key))
+    }
+
+    pub(crate) async fn propose(&self, command: Command) -> Result<Answer, Problem> {
+        match self.consensus.propose(command).await? {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            answer => Ok(answer),
+        }
+    }
+
+    pub(crate) async fn known_incidents(&self) -> Result<Vec<Incident>, Problem> {
+        let list = self
+            .slots
+            .decision
+            .ask(ASK, hale_decision::actor::Message::ListIncidents)
+            .await;
+        list.ok_or_else(|| silent("decision actor"))
+    }
+
+    pub(crate) async fn story(
+        &self,
+        id: &IncidentId,
+    ) -> Result<(Incident, Vec<Decision>), Problem> {
+        let asked = id.clone();
+        let found = self
+            .slots
+            .decision
+            .ask(ASK, |reply| {
+                hale_decision::actor::Message::Why(asked, reply)
+            })
+            .await;
+        match found.ok_or_else(|| silent("decision actor"))? {
+            Some(why) => Ok((why.incident, why.decisions)),
+            None => Err(Problem::not_found(
+                "incident",
+                id,
+                "hale incidents --state all",
+            )),
+        }
+    }
+
+    pub(crate) fn row(&self, incident: &Incident, decision: Option<&Decision>) -> IncidentRow {
+        let end = self.memory.end(&incident.id);
+        IncidentRow::of(incident, decision, end.map(|e| e.outcome.status))
+    }
+
+    pub(crate) async fn executions(&self) -> Result<Vec<ExecutionView>, Problem> {
+        crate::views::executions(self)
+            .await
+            .ok_or_else(|| silent("executor"))
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        let metrics = self.consensus.metrics();
+        if metrics.leader.is_none() {
+            reasons.push("the ledger has no leader: nothing can be leased or recorded".to_owned());
+        }
+        if let Some(trouble) = metrics.trouble {
+            reasons.push(format!("the ledger does not run: {trouble}"));
+        }
+        let interval = self.config.telemetry.interval.0;
+        // With long intervals events still come every five seconds.
+        let late = (interval * LATE_ROUNDS).max(Duration::from_secs(10));
+        match self.memory.last_round_at() {
+            None if self.started.elapsed() > late => {
+                reasons.push("the sensors have not been read yet".into())
+            }
+            None => reasons.push("the sensors are being read for the first time".into()),
+            Some(at) if now().since(at) > late => {
+                reasons.push(format!("the sensors were last read at {at}"));
+            }
+            Some(_) => {}
+        }
+        Readiness {
+            ready: reasons.is_empty(),
+            reasons,
+        }
+    }
+
+    pub(crate) fn freeze_state(ledger: &Ledger) -> FreezeState {
+        match ledger.frozen() {
+            None => FreezeState::default(),
+            Some(f) => FreezeState {
+                frozen: true,
+                by: Some(f.by.clone()),
+                reason: Some(f.reason.clone()),
+                since: None,
+            },
+        }
+    }
+
+    pub(crate) async fn status(&self, fresh: Consistency) -> Result<Status, Problem> {
+        let (freeze, approvals) = self
+            .ledger(fresh, |l| {
+                let waiting = l
+                    .approvals()
+                    .filter(|a| a.state == ApprovalState::Waiting)
+                    .count();
+                (Self::freeze_state(l), waiting as u64)
+            })
+            .await?;
+        let incidents = self.known_incidents().await.unwrap_or_default();
+        let counts = self
+            .slots
+            .baseline
+            .ask(ASK, hale_baseline::actor::Message::Counts)
+            .await;
+        let readiness = self.readiness();
+        let round = self.memory.last_round();
+        let metrics = self.consensus.metrics();
+        let tip = self.consensus.read_stale(Ledger::tip);
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.host.clone(),
+            environment: self.config.node.environment.clone(),
+            node: self.key.node_id(),
+            started_at: self.started_at,
+            uptime_seconds: self.started.elapsed().as_secs(),
+            ready: readiness.ready,
+            problems: readiness.reasons,
+            interval_ms: u64::try_from(self.config.telemetry.interval.0.as_millis())
+                .unwrap_or(u64::MAX),
+            last_round_at: round.at,
+            series: counts.map_or(0, |c| c.series as u64),
+            samples: round.taken,
+            dropped: round.dropped,
+            incidents_open: open(&incidents) as u64,
+            approvals_waiting: approvals,
+            executions_running: self.executions().await.unwrap_or_default().len() as u64,
+            playbooks: self.library.playbooks().len() as u64,
+            freeze,
+            ledger: LedgerStatus {
+                role: role(&metrics, self.key.node_id()).to_owned(),
+                leader: metrics.leader.map(|p| p.node),
+                term: metrics.term,
+                applied: metrics.applied,
+                voters: metrics.voters.iter().map(|p| p.node).collect(),
+                learners: metrics.learners.iter().map(|p| p.node).collect(),
+                entries: tip.entries,
+                tip: tip.hash,
+            },
+        })
+    }
+
+    pub(crate) async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
+        let incidents = self.known_incidents().await.unwrap_or_default();
+        let tags = self
+            .slots
+            .telemetry
+            .ask(ASK, hale_telemetry::Message::Tags)
+            .await;
+        Ok(vec![HostView {
+            host: self.host.clone(),
+            node: Some(self.key.node_id()),
+            environment: self.config.node.environment.clone(),
+            tags: tags.unwrap_or_else(|| self.config.telemetry.tags.clone()),
+            state: "alive".into(),
+            last_round_at: self.memory.last_round_at(),
+            incidents_open: open(&incidents) as u64,
+        }])
+    }
+
+    pub(crate) async fn baselines(&self, query: BaselineQuery) -> Result<Vec<Reading>, Problem> {
+        let all = hale_baseline::SeriesFilter::default();
+        let views = self
+            .slots
+            .baseline
+            .ask(ASK, |reply| {
+                hale_baseline::actor::Message::Baselines(all, reply)
+            })
+            .await
+            .ok_or_else(|| silent("baseline actor"))?;
+        let mut readings: Vec<Reading> = views
+            .iter()
+            .filter(|v| query.wants(&v.series.to_string()))
+            .filter_map(crate::views::reading_of)
+            .collect();
+        readings.sort_by(|a, b| a.series.cmp(&b.series));
+        readings.truncate(query.limit);
+        Ok(readings)
+    }
+
+    pub(crate) async fn incidents(
+        &self,
+        query: IncidentQuery,
+    ) -> Result<Vec<IncidentRow>, Problem> {
+        let mut rows = Vec::new();
+        for incident in self.known_incidents().await? {
+            let fits = match query.state {
+                IncidentFilter::Open => incident.state == IncidentState::Open,
+                IncidentFilter::Resolved => incident.state == IncidentState::Resolved,
+                IncidentFilter::All => true,
+            } && query
+                .service
+                .as_ref()
+                .is_none_or(|s| incident.service.as_ref() == Some(s));
+            if fits && rows.len() < query.limit {
+                let decisions = self
+                    .story(&incident.id)
+                    .await
+                    .map(|(_, d)| d)
+                    .unwrap_or_default();
+                rows.push(self.row(&incident, decisions.last()));
+            }
+        }
+        Ok(rows)
+    }
+
+    pub(crate) async fn incident(
+        &self,
+        id: IncidentId,
+        fresh: Consistency,
+    ) -> Result<IncidentView, Problem> {
+        let (incident, decisions) = self.story(&id).await?;
+        let approval = self
+            .ledger(fresh, |l| {
+                l.approvals()
+                    .filter(|a| a.incident == id)
+                    .last()
+                    .map(Into::into)
+            })
+            .await?;
+        let execution = self
+            .executions()
+            .await?
+            .into_iter()
+            .find(|e| e.incident == id);
+        let end = self.memory.end(&id);
+        Ok(IncidentView {
+            incident,
+            decision: decisions.last().cloned(),
+            execution,
+            approval,
+            outcome: end.as_ref().map(|e| e.outcome.clone()),
+            entry: end.map(|e| e.entry),
+        })
+    }
+
+    pub(crate) async fn why(&self, id: IncidentId) -> Result<Why, Problem> {
+        let (incident, decisions) = self.story(&id).await?;
+        let told = self.feed.after(0, usize::MAX);
+        let story = told
+            .iter()
+            .filter(|h| h.incident.as_ref() == Some(&id))
+            .map(|h| (**h).clone());
+        let end: Option<End> = self.memory.end(&id);
+        Ok(Why {
+            incident: self.row(&incident, decisions.last()),
+            decision: decisions.last().cloned(),
+            story: story.collect(),
+            outcome: end.as_ref().map(|e| e.outcome.clone()),
+            entry: end.map(|e| e.entry),
+        })
+    }
+
+    pub(crate) async fn answer(
+        &self,
+        id: ApprovalId,
+        approve: bool,
+        request: AnswerRequest,
+    ) -> Result<Approval, Problem> {
+        let unknown = || Problem::not_found("approval", &id, "hale approve lists those that wait");
+        let found = self
+            .ledger(Consistency::Linearizable, |l| l.approval(&id).cloned())
+            .await?;
+        let waiting = found.ok_or_else(unknown)?;
+        let plan_digest = request.plan_digest.unwrap_or(waiting.plan_digest);
+        let body = json!({
+            "schema": "hale.approval-answer.v1",
+            "approval": id,
+            "incident_id": waiting.incident,
+            "plan_digest": plan_digest,
+            "approve": approve,
+            "by": request.by,
+            "reason": request.reason,
+            "at": now(),
+        });
+        let entry = self.signed(EntryKind::Approval, &body)?;
+        let command = Command::Answer {
+            approval: id.clone(),
+            plan_digest,
+            approve,
+            by: request.by,
+            entry,
+        };
+        self.propose(command).await?;
+        let found = self
+            .ledger(Consistency::Linearizable, |l| l.approval(&id).cloned())
+            .await?;
+        found.ok_or_else(unknown)
+    }
+
+    pub(crate) fn playbook_row(
+        &self,
+        name: &PlaybookName,
+        histories: &[(PlaybookName, History)],
+    ) -> Option<PlaybookRow> {
+        let known = self.library.get(name)?;
+        let p = &known.playbook;
+        let mut history = History::default();
+        for (_, h) in histories.iter().filter(|(n, _)| n == name) {
+            history.succeeded += h.succeeded;
+            history.failed += h.failed;
+            history.aborted += h.aborted;
+        }
+        Some(PlaybookRow {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            description: p.description.clone(),
+            tags: p.tags.clone(),
+            services: p.services.clone(),
+            idempotent: p.idempotent,
+            max_route: p.max_route,
+            digest: p.digest,
+            source: known.source.clone(),
+            history,
+        })
+    }
+
+    pub(crate) async fn histories(
+        &self,
+        fresh: Consistency,
+    ) -> Result<Vec<(PlaybookName, History)>, Problem> {
+        self.ledger(fresh, |l| {
+            l.histories().map(|(p, _, h)| (p.clone(), *h)).collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn entries(&self, query: EntryQuery) -> Result<EntryPage, Problem> {
+        if query.consistency == Consistency::Linearizable {
+            self.consensus.read(|_| ()).await.map_err(Problem::from)?;
+        }
+        let total = self.chain.len();
+        let limit = query.limit as u64;
+        let filtered = query.kind.is_some() || query.incident.is_some();
+        let from = query
+            .from
+            .unwrap_or_else(|| total.saturating_sub(if filtered { PAGE_SCAN } else { limit }));
+        let mut page = EntryPage {
+            entries: Vec::new(),
+            next: None,
+            total,
+        };
+        let end = if filtered {
+            from.saturating_add(PAGE_SCAN)
+        } else {
+            from.saturating_add(limit)
+        };
+        let mut at = from;
+        for entry in self.segments()?.read(from..end.min(total)) {
+            let entry = entry.map_err(|e| {
+                Problem::new(hale_api::Code::Internal, e.to_string(), "hale audit verify")
+            })?;
+            at = entry.index + 1;
+            if fits(&entry, &query) {
+                page.entries.push(entry);
+            }
+            if page.entries.len() as u64 >= limit && query.from.is_some() {
+                break;
+            }
+        }
+        // Without a start the newest are wanted.
+        let surplus = page.entries.len().saturating_sub(query.limit);
+        page.entries.drain(..surplus);
+        page.next = (at < total).then_some(at);
+        Ok(page)
+    }
+
+    pub(crate) async fn freeze(
+        &self,
+        frozen: bool,
+        request: FreezeRequest,
+    ) -> Result<FreezeState, Problem> {
+        let body = json!({
+            "schema": "hale.freeze.v1",
+            "frozen": frozen,
+            "by": request.by,
+            "reason": request.reason,
+            "at": now(),
+        });
+        let entry = self.signed(EntryKind::Freeze, &body)?;
+        let FreezeRequest { by, reason } = request;
+        self.propose(Command::Freeze {
+            frozen,
+            by,
+            reason,
+            entry,
+        })
+        .await?;
+        self.ledger(Consistency::Linearizable, Self::freeze_state)
+            .await
+    }
+}
+
+fn open(incidents: &[Incident]) -> usize {
+    incidents
+        .iter()
+        .filter(|i| i.state == IncidentState::Open)
+        .count()
+}
+
+fn role(metrics: &hale_consensus::Metrics, me: NodeId) -> &'static str {
+    match &metrics.leader {
+        _ if metrics.leads => "leader",
+        None if metrics.voters.is_empty() => "none",
+        None => "candidate",
+        Some(_) if metrics.voters.iter().any(|p| p.node == me) => "follower",
+        Some(_) => "learner",
+    }
+}
+
+fn fits(entry: &Entry, query: &EntryQuery) -> bool {
+    let of_incident = |id: &IncidentId| {
+        let body: Value = serde_json::from_slice(&entry.body).unwrap_or_default();
+        ["incident_id", "incident"]
+            .iter()
+            .any(|k| body[k].as_str() == Some(id.as_str()))
+    };
+    query.kind.is_none_or(|k| k == entry.kind) && query.incident.as_ref().is_none_or(of_incident)
+}
