@@ -136,7 +136,7 @@ pub(crate) enum ConfigError {
         source: std::io::Error,
     },
     /// It is not what it should be; the parser says where.
-    #[error("the configuration {path} is not valid; `hale node --help` names a sample")]
+    #[error("the configuration {path} is not valid; `hale node --help` shows a short one, deploy/hale.toml every field")]
     Parse {
         /// Which.
         path: PathBuf,
@@ -155,6 +155,9 @@ pub(crate) enum ConfigError {
     /// What is to be watched makes no sense.
     #[error("in the configuration, section `telemetry`")]
     Telemetry(#[source] hale_telemetry::Error),
+    /// What is normal makes no sense.
+    #[error("in the configuration, section `baseline`")]
+    Baseline(#[source] hale_baseline::BaselineError),
 }
 
 fn field(field: impl Into<String>, why: impl Into<String>) -> ConfigError {
@@ -203,6 +206,7 @@ impl Config {
         self.watch_services()?;
         self.know_databases();
         self.telemetry.validate().map_err(ConfigError::Telemetry)?;
+        self.baseline.check().map_err(ConfigError::Baseline)?;
         let DecisionConfig { execute_at, ask_at } = self.decision;
         if !(0.0..=1.0).contains(&ask_at) || !(ask_at..=1.0).contains(&execute_at) {
             return Err(field(

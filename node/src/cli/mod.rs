@@ -141,7 +141,7 @@ Examples:
   hale node --config /etc/hale/hale.toml      with databases, logs, health checks, notifications
   hale node --interval 1s --listen 127.0.0.1:0
 
-The configuration is TOML; every field has a default:
+The configuration is TOML; every field has a default, deploy/hale.toml explains them all:
   [node]
   environment = \"production\"
   tags = { role = \"primary\" }
@@ -149,9 +149,9 @@ The configuration is TOML; every field has a default:
   [[telemetry.postgres]]
   url = \"postgres://hale@localhost/postgres\"
 
-  [[telemetry.health]]
-  service = \"shop\"
-  http = \"http://127.0.0.1:8080/health\"
+  [services.shop]
+  health_url = \"http://127.0.0.1:8080/health\"
+  restart_command = [\"/usr/bin/supervisorctl\", \"restart\", \"shop\"]
 
   [notify]
   webhook_url_env = \"HALE_WEBHOOK\"")]
