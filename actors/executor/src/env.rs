@@ -161,7 +161,7 @@ impl Secrets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::tests::samples;
     use hale_playbooks::Expr;
     use proptest::prelude::*;
 

@@ -11,7 +11,7 @@ pub mod journal;
 pub mod plan;
 pub mod run;
 #[cfg(test)]
-mod samples;
+mod tests;
 
 pub use config::{DatabaseConfig, ExecutorConfig};
 pub use error::Error;

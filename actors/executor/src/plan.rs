@@ -284,7 +284,7 @@ fn not_canonical(playbook: &PlaybookName, source: canonical::NotCanonical) -> Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::tests::samples;
     use proptest::prelude::*;
 
     fn plan_with(params: BTreeMap<String, Value>) -> Plan {

@@ -1,5 +1,7 @@
 //! Files and logs, with real ones.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use hale_executor::{ActionResult, ExecutorConfig};
@@ -29,14 +31,23 @@ async fn done(path: impl AsRef<Path>, operation: FileOperation) -> ActionResult 
 
 fn age(path: &Path, seconds: u64) {
     let then = SystemTime::now() - Duration::from_secs(seconds);
-    fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(then)
+        .unwrap();
 }
 
 #[tokio::test]
 async fn a_log_is_cut_in_place_to_its_last_whole_lines_while_its_writer_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    let mut writer = fs::File::options().create(true).append(true).open(&path).unwrap();
+    let mut writer = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .unwrap();
     for n in 0..10_000 {
         writeln!(writer, "line {n}").unwrap();
     }
@@ -45,7 +56,10 @@ async fn a_log_is_cut_in_place_to_its_last_whole_lines_while_its_writer_goes_on(
     assert_eq!(r.status, StepStatus::Success, "{r:?}");
     writeln!(writer, "after").unwrap();
     let content = fs::read_to_string(&path).unwrap();
-    assert!(content.starts_with("line 99") && content.ends_with("line 9999\nafter\n"), "{content}");
+    assert!(
+        content.starts_with("line 99") && content.ends_with("line 9999\nafter\n"),
+        "{content}"
+    );
     let left = fs::metadata(&path).unwrap().len() - 6;
     assert!(left <= 100);
     assert_eq!(number(&r, "freed_bytes"), before - left);
@@ -56,7 +70,15 @@ async fn only_old_and_large_files_that_match_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     for name in ["old.log", "new.log", "old.txt", "small.log"] {
-        fs::write(at(name), if name == "small.log" { "x".into() } else { "x".repeat(2000) }).unwrap();
+        fs::write(
+            at(name),
+            if name == "small.log" {
+                "x".into()
+            } else {
+                "x".repeat(2000)
+            },
+        )
+        .unwrap();
     }
     for name in ["old.log", "old.txt", "small.log"] {
         age(&at(name), 7200);
@@ -69,9 +91,17 @@ async fn only_old_and_large_files_that_match_are_deleted() {
         limit: 10,
     };
     let r = act(&tools(ExecutorConfig::default()), action).await;
-    assert_eq!((r.status, number(&r, "count"), number(&r, "freed_bytes")), (StepStatus::Success, 1, 2000), "{r:?}");
+    assert_eq!(
+        (r.status, number(&r, "count"), number(&r, "freed_bytes")),
+        (StepStatus::Success, 1, 2000),
+        "{r:?}"
+    );
     assert!(!at("old.log").exists());
-    assert!(["new.log", "old.txt", "small.log"].iter().all(|n| at(n).exists()));
+    assert!(
+        ["new.log", "old.txt", "small.log"]
+            .iter()
+            .all(|n| at(n).exists())
+    );
 }
 
 #[tokio::test]
@@ -95,7 +125,11 @@ async fn links_are_never_followed() {
     symlink(&precious, dir.path().join("link.log")).unwrap();
     symlink(outside.path(), dir.path().join("sub")).unwrap();
     for pattern in ["*.log", "**/*.log", "sub/*.log", "link.log"] {
-        for operation in [FileOperation::Delete, FileOperation::Truncate { keep_bytes: 0 }, FileOperation::Compress] {
+        for operation in [
+            FileOperation::Delete,
+            FileOperation::Truncate { keep_bytes: 0 },
+            FileOperation::Compress,
+        ] {
             // A directory that the host's operators linked may be named; what is found in it is
             // then there and not elsewhere.
             if pattern == "sub/*.log" {
@@ -106,7 +140,11 @@ async fn links_are_never_followed() {
         }
     }
     fs::hard_link(&precious, dir.path().join("hard.log")).unwrap();
-    let r = done(dir.path().join("hard.log"), FileOperation::Truncate { keep_bytes: 0 }).await;
+    let r = done(
+        dir.path().join("hard.log"),
+        FileOperation::Truncate { keep_bytes: 0 },
+    )
+    .await;
     assert_eq!(r.status, StepStatus::Failed, "{r:?}");
     assert_eq!(fs::read_to_string(&precious).unwrap(), "keep me");
 }
@@ -117,7 +155,10 @@ async fn the_system_the_node_and_paths_that_climb_are_refused() {
     fs::write(own.path().join("raft.log"), "x").unwrap();
     let via = tempfile::tempdir().unwrap();
     symlink("/etc", via.path().join("e")).unwrap();
-    let config = ExecutorConfig { protected: vec![own.path().into()], ..ExecutorConfig::default() };
+    let config = ExecutorConfig {
+        protected: vec![own.path().into()],
+        ..ExecutorConfig::default()
+    };
     let tools = tools(config);
     let paths = [
         "/etc/passwd".to_owned(),
@@ -151,7 +192,11 @@ async fn files_are_compressed_and_can_be_read_again() {
     let r = done(dir.path().join("*.log"), FileOperation::Compress).await;
     assert_eq!(r.status, StepStatus::Success, "{r:?}");
     assert!(!path.exists() && number(&r, "freed_bytes") > 100_000);
-    let out = Command::new("gzip").arg("-dc").arg(dir.path().join("app.log.gz")).output().unwrap();
+    let out = Command::new("gzip")
+        .arg("-dc")
+        .arg(dir.path().join("app.log.gz"))
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8(out.stdout).unwrap(), content);
     // One that is there already is not overwritten.
     fs::write(&path, "new").unwrap();
@@ -170,7 +215,10 @@ async fn a_look_tells_sizes_and_the_room_that_is_left() {
     let r = done(dir.path().join("a"), FileOperation::Stat).await;
     assert_eq!((number(&r, "count"), number(&r, "size_bytes")), (1, 5));
     let r = done("/no/such/directory/x", FileOperation::Stat).await;
-    assert_eq!((r.status, &r.result["exists"]), (StepStatus::Success, &false.into()));
+    assert_eq!(
+        (r.status, &r.result["exists"]),
+        (StepStatus::Success, &false.into())
+    );
 }
 
 #[tokio::test]
@@ -190,10 +238,16 @@ async fn only_lines_written_since_the_run_began_are_counted() {
     let r = act_in(&tools, &context, check(0, 0), env()).await;
     assert_eq!(r.status, StepStatus::Success, "{r:?}");
     let mut log = fs::File::options().append(true).open(&path).unwrap();
-    log.write_all(b"ERROR new\nfine\n\xff\xfe error in bad bytes\n").unwrap();
+    log.write_all(b"ERROR new\nfine\n\xff\xfe error in bad bytes\n")
+        .unwrap();
     log.write_all(&[b'x'; 2_000_000]).unwrap();
     let r = act_in(&tools, &context, check(0, 0), env()).await;
-    assert_eq!((r.status, number(&r, "count")), (StepStatus::Failed, 2), "{}", r.message);
+    assert_eq!(
+        (r.status, number(&r, "count")),
+        (StepStatus::Failed, 2),
+        "{}",
+        r.message
+    );
     let r = act_in(&tools, &context, check(2, 5), env()).await;
     assert_eq!(r.status, StepStatus::Success);
     // Rotated: all that is in the new one is new.
@@ -202,6 +256,9 @@ async fn only_lines_written_since_the_run_began_are_counted() {
     let r = act_in(&tools, &context, check(0, 0), env()).await;
     assert_eq!(number(&r, "count"), 1);
     let mut text = String::new();
-    fs::File::open(&path).unwrap().read_to_string(&mut text).unwrap();
+    fs::File::open(&path)
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
     assert!(r.message.contains(text.trim()), "{}", r.message);
 }

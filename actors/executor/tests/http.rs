@@ -1,5 +1,7 @@
 //! HTTP checks against a small server.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use hale_executor::actions::Level;
@@ -25,10 +27,15 @@ async fn server() -> u16 {
                 let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
                 let answer = match path.as_str() {
                     "/fine" => "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nall fine".into(),
-                    "/away" => "HTTP/1.1 302 Found\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n".into(),
+                    "/away" => {
+                        "HTTP/1.1 302 Found\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n".into()
+                    }
                     "/flood" => {
                         let body = "x".repeat(1 << 20);
-                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                        format!(
+                            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        )
                     }
                     "/hang" => return tokio::time::sleep(Duration::from_secs(60)).await,
                     _ => "HTTP/1.1 503 No\r\nContent-Length: 4\r\n\r\nbusy".to_owned(),
@@ -56,11 +63,20 @@ async fn get(url: &str, body: Option<&str>) -> ActionResult {
 #[tokio::test]
 async fn status_and_body_are_what_is_judged() {
     let at = format!("http://127.0.0.1:{}", server().await);
-    assert_eq!(get(&format!("{at}/fine"), Some("fine")).await.status, StepStatus::Success);
+    assert_eq!(
+        get(&format!("{at}/fine"), Some("fine")).await.status,
+        StepStatus::Success
+    );
     let r = get(&format!("{at}/fine"), Some("perfect")).await;
-    assert!(r.status == StepStatus::Failed && r.message.contains("without `perfect`"), "{r:?}");
+    assert!(
+        r.status == StepStatus::Failed && r.message.contains("without `perfect`"),
+        "{r:?}"
+    );
     let r = get(&format!("{at}/down"), None).await;
-    assert!(r.status == StepStatus::Failed && r.message.contains("503"), "{r:?}");
+    assert!(
+        r.status == StepStatus::Failed && r.message.contains("503"),
+        "{r:?}"
+    );
     assert_eq!(r.result["status"], 503);
 }
 
@@ -79,10 +95,19 @@ async fn a_flood_is_cut() {
 
 #[tokio::test]
 async fn what_is_no_web_address_or_does_not_answer_is_a_clear_error() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let _ = server().await;
     let r = get(&format!("http://127.0.0.1:{free}/"), None).await;
-    assert!(r.message.contains("does not answer") && r.message.contains("refused"), "{}", r.message);
+    assert!(
+        r.message.contains("does not answer") && r.message.contains("refused"),
+        "{}",
+        r.message
+    );
     for bad in ["file:///etc/passwd", "nonsense", "ftp://x/"] {
         assert_eq!(get(bad, None).await.status, StepStatus::Failed, "{bad}");
     }

@@ -1,4 +1,5 @@
-//! `concurrency_check`: how many other runs hold what this one would disturb.
+//! `concurrency_check`: how many other runs hold what this one would disturb. Of two that wait for
+//! each other the one that was granted first goes on: later fences are not counted.
 
 use super::Context;
 use crate::run::ActionResult;
@@ -27,9 +28,14 @@ pub(super) fn run(
         }
         _ => Scope::Host(context.host.clone()),
     };
+    let own = leases
+        .iter()
+        .find(|l| l.execution == context.execution)
+        .map(|l| l.fence);
     let others: Vec<String> = leases
         .iter()
         .filter(|l| l.live && l.execution != context.execution && l.scope.conflicts(&scope))
+        .filter(|l| own.is_none_or(|own| l.fence < own))
         .map(|l| format!("{} on {}", l.playbook, l.scope))
         .collect();
     let result = json!({"others": others, "count": others.len()});

@@ -101,7 +101,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::tests::samples;
     use hale_model::StepStatus;
 
     #[test]

@@ -111,9 +111,14 @@ impl State {
         setup: Result<Box<Setup>, String>,
     ) {
         match setup {
+            // Another decision came first.
+            Ok(_) if self.is_underway(&asked.plan.incident) => {
+                self.withdraw(&asked, "it is being worked on already");
+            }
             Ok(setup) => {
                 if let Err(waiting) = self.begin(myself, *setup) {
                     let why = crate::Error::Busy(waiting).to_string();
+                    self.withdraw(&asked, &why);
                     self.close(&asked, OutcomeStatus::Escalated, why, Mode::Autonomous);
                 }
             }
@@ -160,14 +165,24 @@ impl State {
             if let Err(e) = answer {
                 tracing::warn!(approval = %id, "it could not be withdrawn and runs out by itself: {e}");
             }
-            let write = JournalWrite {
-                put: vec![],
-                remove: vec![question_key(&id)],
-            };
-            if let Err(why) = (shared.ports.journal)(write).await {
-                tracing::warn!(approval = %id, "the journal can't forget it: {why}");
-            }
+            forget(&shared, &id).await;
         });
+    }
+
+    /// Removes a question from the journal.
+    pub(super) fn forget(&self, id: &ApprovalId) {
+        let (shared, id) = (Arc::clone(&self.shared), id.clone());
+        tokio::spawn(async move { forget(&shared, &id).await });
+    }
+}
+
+async fn forget(shared: &Shared, id: &ApprovalId) {
+    let write = JournalWrite {
+        put: vec![],
+        remove: vec![question_key(id)],
+    };
+    if let Err(why) = (shared.ports.journal)(write).await {
+        tracing::warn!(approval = %id, "the journal can't forget it: {why}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::journal::{self, Asked, Finished, Progressed, Recovery};
 use crate::run::Setup;
 use hale_model::execution::Mode;
 use hale_model::ledger::{Approval, ApprovalState, Lease};
-use hale_model::{IncidentId, IncidentState};
+use hale_model::{IncidentId, IncidentState, OutcomeStatus};
 use ractor::ActorRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -202,24 +202,22 @@ impl State {
         is_open: bool,
     ) {
         let id = asked.approval.id.clone();
+        let state = known.as_ref().map(|k| k.state);
+        if matches!(state, Some(ApprovalState::Used | ApprovalState::Superseded)) {
+            // Its run, or its report, has records of its own.
+            return self.forget(&id);
+        }
         self.questions.insert(id, asked.clone());
+        let is_answered = matches!(state, Some(ApprovalState::Denied | ApprovalState::Expired));
         match known {
-            _ if !is_open => {
+            _ if !is_open && !is_answered => {
                 let why = "the signals are normal again";
                 self.withdraw(&asked, why);
-                let status = hale_model::OutcomeStatus::SelfResolved;
-                self.close(
-                    &asked,
-                    status,
-                    format!("{why}; nothing was run"),
-                    Mode::Autonomous,
-                );
+                let why = format!("{why}; nothing was run");
+                self.close(&asked, OutcomeStatus::SelfResolved, why, Mode::Autonomous);
             }
             // It never reached the ledger.
             None => questions::put(Arc::clone(&self.shared), myself.clone(), asked),
-            Some(known) if known.state == ApprovalState::Used => {
-                self.withdraw(&asked, "it was used")
-            }
             Some(known) => self.approval_changed(myself, known),
         }
     }

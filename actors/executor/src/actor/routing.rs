@@ -32,6 +32,8 @@ impl State {
         if let Some(early) = &mut self.early {
             if early.len() < MAX_EARLY {
                 early.push((incident, decision));
+            } else {
+                tracing::warn!(incident = %incident.id, "the journal is still being read and enough waits: the decision is left out");
             }
             return;
         }

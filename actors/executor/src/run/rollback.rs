@@ -53,7 +53,7 @@ pub(crate) fn touches(step: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples;
+    use crate::tests::samples;
 
     fn names(ran: &[usize]) -> Vec<String> {
         let playbook = samples::playbook();

@@ -7,7 +7,7 @@ mod world;
 
 use super::{Effect, Event, Run};
 use crate::journal::Phase;
-use crate::samples;
+use crate::tests::samples;
 use hale_model::ledger::{Answer, Disposition, Refusal};
 use hale_model::{Fence, OutcomeStatus};
 use hale_playbooks::Expr;

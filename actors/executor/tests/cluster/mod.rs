@@ -21,21 +21,44 @@ impl Cluster {
         };
         let directory = tempfile::tempdir().unwrap();
         if is_root() {
-            let owned = Command::new("chown").arg("postgres").arg(directory.path()).status();
+            let owned = Command::new("chown")
+                .arg("postgres")
+                .arg(directory.path())
+                .status();
             if !owned.is_ok_and(|s| s.success()) {
                 eprintln!("SKIPPED: {test}: there is no user postgres to run the server as");
                 return None;
             }
         }
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Self { directory, programs, port };
-        let auth = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"];
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let cluster = Self {
+            directory,
+            programs,
+            port,
+        };
+        let auth = [
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ];
         cluster.run("initdb", &[&["-D", &cluster.data()], &auth[..]].concat());
         let options = format!(
             "-p {port} -k {} -c listen_addresses=127.0.0.1 -c fsync=off {settings}",
             cluster.directory.path().display()
         );
-        cluster.run("pg_ctl", &["-D", &cluster.data(), "-w", "-o", &options, "start"]);
+        cluster.run(
+            "pg_ctl",
+            &["-D", &cluster.data(), "-w", "-o", &options, "start"],
+        );
         Some(cluster)
     }
 
@@ -44,7 +67,10 @@ impl Cluster {
     }
 
     pub(crate) fn stop(&self) {
-        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+        self.run(
+            "pg_ctl",
+            &["-D", &self.data(), "-m", "immediate", "-w", "stop"],
+        );
     }
 
     fn data(&self) -> String {
@@ -62,7 +88,11 @@ impl Cluster {
         }
         // The server would keep our pipes open for as long as it runs.
         let log = self.directory.path().join("log");
-        let out = File::options().create(true).append(true).open(&log).unwrap();
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
         let status = command
             .args(arguments)
             .current_dir("/")
@@ -70,7 +100,11 @@ impl Cluster {
             .stdout(out.try_clone().unwrap())
             .stderr(out)
             .status();
-        assert!(status.unwrap().success(), "{program}: {}", std::fs::read_to_string(log).unwrap());
+        assert!(
+            status.unwrap().success(),
+            "{program}: {}",
+            std::fs::read_to_string(log).unwrap()
+        );
     }
 }
 

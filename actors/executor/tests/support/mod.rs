@@ -45,7 +45,11 @@ pub(crate) fn context() -> Context {
 }
 
 pub(crate) fn env() -> Env {
-    [("params".to_owned(), json!({})), ("service".to_owned(), json!({}))].into()
+    [
+        ("params".to_owned(), json!({})),
+        ("service".to_owned(), json!({})),
+    ]
+    .into()
 }
 
 pub(crate) fn text(t: &str) -> Template {
@@ -79,7 +83,13 @@ pub(crate) fn command(argv: &[&str]) -> Action {
 }
 
 pub(crate) fn perform(action: Action, env: Env) -> Perform {
-    Perform { ticket: 1, phase: Phase::Steps, step: step("it", action), env, timeout: PATIENCE }
+    Perform {
+        ticket: 1,
+        phase: Phase::Steps,
+        step: step("it", action),
+        env,
+        timeout: PATIENCE,
+    }
 }
 
 pub(crate) fn stop() -> (watch::Sender<Level>, Stop) {
@@ -91,7 +101,12 @@ pub(crate) async fn act(tools: &Tools, action: Action) -> ActionResult {
     act_in(tools, &context(), action, env()).await
 }
 
-pub(crate) async fn act_in(tools: &Tools, context: &Context, action: Action, env: Env) -> ActionResult {
+pub(crate) async fn act_in(
+    tools: &Tools,
+    context: &Context,
+    action: Action,
+    env: Env,
+) -> ActionResult {
     let (_go_on, stop) = stop();
     tools.perform(context, perform(action, env), stop).await
 }
@@ -108,7 +123,8 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Whether a process runs (a zombie does not).
 pub(crate) fn is_running(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 pub(crate) fn pid_in(path: &std::path::Path) -> Option<i32> {
@@ -116,5 +132,9 @@ pub(crate) fn pid_in(path: &std::path::Path) -> Option<i32> {
 }
 
 pub(crate) fn number(result: &ActionResult, name: &str) -> u64 {
-    result.result.get(name).and_then(Value::as_u64).unwrap_or(u64::MAX)
+    result
+        .result
+        .get(name)
+        .and_then(Value::as_u64)
+        .unwrap_or(u64::MAX)
 }

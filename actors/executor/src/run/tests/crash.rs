@@ -3,7 +3,7 @@
 use super::world::{World, setup};
 use crate::journal::{self, Phase, Recovery};
 use crate::run::{Event, Run};
-use crate::samples;
+use crate::tests::samples;
 use hale_model::OutcomeStatus;
 use hale_model::ledger::Disposition;
 use hale_playbooks::language::Playbook;

@@ -2,7 +2,7 @@
 
 use super::world::{World, setup};
 use crate::run::Event;
-use crate::samples;
+use crate::tests::samples;
 use hale_model::OutcomeStatus;
 use hale_playbooks::language::{FailAction, Playbook};
 use proptest::prelude::*;

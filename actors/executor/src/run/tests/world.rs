@@ -2,7 +2,8 @@
 
 use crate::journal::{self, Finished, Intent, JournalRecord, Phase};
 use crate::run::{ActionResult, Effect, Event, Limits, Run, Setup, rollback};
-use crate::{env, plan, samples};
+use crate::tests::samples;
+use crate::{env, plan};
 use hale_model::execution::Mode;
 use hale_model::ledger::{Answer, Lease, LedgerError, Refusal};
 use hale_model::{ExecutionId, Fence, Keypair, StepStatus, Timestamp};
