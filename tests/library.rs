@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use hale_model::Stage;
 use hale_tests::{Client, Cluster, Nginx, Node, Redis, Scratch, wait_for};
 use serde_json::Value;
 use std::fmt::Write;
@@ -35,10 +36,16 @@ fn run(node: &Node, playbook: &str, service: &str, params: &[&str]) -> Value {
     params.iter().for_each(|p| args.extend(["--param", p]));
     let started = node.cli(&args).succeeded().json();
     assert!(started["execution"].is_string(), "{started:#}");
-    let incident = events.recorded(service, RUN).incident.unwrap().to_string();
+    let incident = started["plan"]["incident"].as_str().unwrap();
+    events.wait("its record", RUN, |h| {
+        h.stage == Stage::Recorded
+            && h.incident
+                .as_ref()
+                .is_some_and(|i| i.to_string() == incident)
+    });
     let chain = node.chain();
     chain.assert_sound();
-    let record = chain.record_of(&incident).clone();
+    let record = chain.record_of(incident).clone();
     assert_eq!(record["decision"]["execution_mode"], "manual", "{record:#}");
     record
 }
