@@ -253,11 +253,18 @@ fn tell_counts(census: &Census, out: &mut Vec<Sample>) {
         let series = SeriesKey::new("process.count").with("state", state);
         // How many there are is told with trouble; those that hang are trouble. Zombies have a
         // series of their own.
-        let harm = if state == "disk_sleep" { Harm::High } else { Harm::Neither };
+        let harm = if state == "disk_sleep" {
+            Harm::High
+        } else {
+            Harm::Neither
+        };
         out.push(Sample::gauge(series, count(state)).harm(harm));
     }
     let total: u64 = census.states.values().sum();
-    for (name, value) in [("process.total", total as f64), ("process.threads", census.threads)] {
+    for (name, value) in [
+        ("process.total", total as f64),
+        ("process.threads", census.threads),
+    ] {
         out.push(Sample::gauge(SeriesKey::new(name), value).harm(Harm::Neither));
     }
     out.push(Sample::gauge(SeriesKey::new("process.zombies"), count("zombie")).harm(Harm::High));

@@ -127,7 +127,12 @@ impl Figures {
         out.push(percent("cpu_percent", share(busy)));
         for (mode, ticks) in spent.into_iter().filter(|(m, _)| *m != "idle") {
             let series = SeriesKey::new("system.cpu_mode_percent").with("mode", mode);
-            out.push(Sample::percent(series, share(ticks)));
+            // Work of any kind is judged as `cpu_percent`; what is taken or waited for is trouble.
+            let harm = match mode {
+                "iowait" | "steal" => Harm::High,
+                _ => Harm::Neither,
+            };
+            out.push(Sample::percent(series, share(ticks)).harm(harm));
         }
     }
 
