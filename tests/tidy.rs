@@ -34,7 +34,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sha2", &["actors/model/src/crypto.rs"]),
     ("cel", &["playbooks/src/expr.rs", "playbooks/src/expr/"]),
     ("serde_saphyr", &["playbooks/src/"]),
-    ("schemars", &["playbooks/src/"]),
     ("procfs", &["actors/telemetry/src/sensors/"]),
     ("instant_distance", &["actors/decision/src/index.rs"]),
     ("pulp", &["actors/decision/src/embed/linear.rs"]),
