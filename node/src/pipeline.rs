@@ -403,6 +403,10 @@ impl Line {
                     .await;
                 leases.map_err(|e| e.to_string())
             }),
+            frozen: through(self, |line, ()| async move {
+                let frozen = line.parts.consensus.read(|l| l.frozen().is_some()).await;
+                frozen.map_err(|e| e.to_string())
+            }),
             approvals: through(self, |line, ()| async move {
                 let approvals = line
                     .parts

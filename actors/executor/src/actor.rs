@@ -49,6 +49,8 @@ pub struct Ports {
     pub progress: Port<Progress>,
     /// The grants that are not closed, as the ledger's majority knows them.
     pub leases: Port<(), Result<Vec<Lease>, String>>,
+    /// Whether the cluster is frozen: asked once, before what a dead node left is taken up.
+    pub frozen: Port<(), Result<bool, String>>,
     /// The approvals the ledger knows.
     pub approvals: Port<(), Result<Vec<Approval>, String>>,
     /// An incident as it is now.
@@ -101,6 +103,11 @@ pub enum Message {
     QuestionPut(ApprovalId, Result<(), Refusal>),
     /// An approved plan can be begun, or not any more: from the actor to itself.
     Approved(Box<Asked>, Result<Box<Setup>, String>),
+    /// A run by hand is planned, or can't be: from the actor to itself.
+    ManualPlanned(
+        Result<Box<Setup>, String>,
+        RpcReplyPort<Result<ManualAnswer, String>>,
+    ),
     /// A decision is planned, or can't be: from the actor to itself.
     Planned(Box<routing::Planned>),
 }
@@ -116,9 +123,20 @@ pub struct State {
     questions: BTreeMap<ApprovalId, Asked>,
     /// Incidents that were handed to a human: told once.
     escalated: VecDeque<IncidentId>,
-    /// Decisions that came before the journal was read.
-    early: Option<Vec<(Box<Incident>, Box<Decision>)>>,
-    is_frozen: bool,
+    /// What came before the journal was read, in order.
+    early: Option<Vec<Early>>,
+    /// None until the ledger has said.
+    is_frozen: Option<bool>,
+}
+
+/// The most that waits until the journal is read.
+const MAX_EARLY: usize = 256;
+
+/// What came before the journal was read.
+enum Early {
+    Decided(Box<Incident>, Box<Decision>),
+    Answered(Box<Approval>),
+    Resolved(IncidentId),
 }
 
 impl Actor for Executor {
@@ -149,7 +167,7 @@ impl Actor for Executor {
             questions: BTreeMap::new(),
             escalated: VecDeque::new(),
             early: Some(vec![]),
-            is_frozen: false,
+            is_frozen: None,
         })
     }
 
@@ -161,26 +179,33 @@ impl Actor for Executor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Decided(incident, decision, reply) => {
-                state.decided(&myself, incident, decision);
+                state
+                    .take(&myself, Early::Decided(incident, decision))
+                    .await;
                 let _ = reply.send(());
             }
             Message::Planned(planned) => state.planned(&myself, *planned),
-            Message::ApprovalChanged(approval) => state.approval_changed(&myself, *approval),
+            Message::ApprovalChanged(approval) => {
+                state.take(&myself, Early::Answered(approval)).await;
+            }
             Message::QuestionPut(id, put) => state.question_put(&id, put),
             Message::Approved(asked, setup) => state.approved(&myself, *asked, setup),
-            Message::IncidentResolved(id) => state.incident_resolved(&id).await,
+            Message::IncidentResolved(id) => state.take(&myself, Early::Resolved(id)).await,
             Message::Frozen(frozen) => {
-                state.is_frozen = frozen;
+                state.is_frozen = Some(frozen);
                 for run in state.running.values() {
                     run.tell(Event::Frozen(frozen)).await;
                 }
             }
-            Message::RunManual(manual, reply) => state.run_manual(&myself, *manual, reply).await,
+            Message::RunManual(manual, reply) => state.run_manual(&myself, *manual, reply),
+            Message::ManualPlanned(planned, reply) => {
+                state.manual_planned(&myself, planned.map(|s| *s), reply);
+            }
             Message::Running(reply) => {
                 let _ = reply.send(state.running.values().map(Handle::shown).collect());
             }
             Message::Reload(playbooks) => state.playbooks = Arc::new(by_name(playbooks)),
-            Message::Recovered(recovered) => state.recovered(&myself, *recovered),
+            Message::Recovered(recovered) => state.recovered(&myself, *recovered).await,
             Message::Ended(id) => {
                 state.running.remove(&id);
                 state.start_waiting(&myself);
@@ -195,6 +220,19 @@ fn by_name(playbooks: Vec<Playbook>) -> BTreeMap<PlaybookName, Playbook> {
 }
 
 impl State {
+    /// Takes in what was said, once it is known what a dead node left.
+    async fn take(&mut self, myself: &ActorRef<Message>, said: Early) {
+        match (&mut self.early, said) {
+            (Some(early), said) if early.len() < MAX_EARLY => early.push(said),
+            (Some(_), _) => tracing::warn!("the journal is still being read and enough waits"),
+            (None, Early::Decided(incident, decision)) => {
+                self.decided(myself, incident, decision);
+            }
+            (None, Early::Answered(approval)) => self.approval_changed(myself, *approval),
+            (None, Early::Resolved(id)) => self.incident_resolved(&id).await,
+        }
+    }
+
     /// Begins a run as soon as its scope and the number of runs allow.
     fn begin(&mut self, myself: &ActorRef<Message>, setup: Setup) -> Result<(), usize> {
         if self.waiting.len() >= self.shared.config.max_waiting {
@@ -223,7 +261,12 @@ impl State {
     }
 
     fn start(&mut self, myself: &ActorRef<Message>, start: driver::Start) {
-        let handle = driver::start(Arc::clone(&self.shared), myself, start, self.is_frozen);
+        let handle = driver::start(
+            Arc::clone(&self.shared),
+            myself,
+            start,
+            self.is_frozen == Some(true),
+        );
         self.running.insert(handle.execution.clone(), handle);
     }
 

@@ -386,3 +386,23 @@ async fn an_incident_that_is_over_when_its_run_would_begin_is_left_alone() {
         "not even a lease was asked for"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_node_left_is_not_gone_on_with_while_the_cluster_is_frozen() {
+    let (_dir, file) = scratch();
+    let world = World::start(vec![playbook("revive", &file)]).await;
+    // It dies once the first step is written down, before it runs.
+    world.outside.lock().unwrap().dies_after = Some(3);
+    world.decide(&incident(1), Route::Execute, "revive").await;
+    until("it has come that far", || {
+        world.outside.lock().unwrap().has_stopped()
+    })
+    .await;
+    let did = noted(&file);
+    world.outside.lock().unwrap().frozen = true;
+    let world = world.restart().await;
+    let finished = world.finished(1).await;
+    let outcome = &finished[0].report.outcome;
+    assert_eq!(outcome.status, OutcomeStatus::Escalated, "{outcome:?}");
+    assert_eq!(noted(&file), did, "nothing more was run");
+}

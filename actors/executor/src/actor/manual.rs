@@ -3,10 +3,10 @@
 use super::shared::{Shared, entropy, wall};
 use super::{Message, State};
 use crate::actions::{Context, Stop, only_looks, templates};
+use crate::env;
 use crate::error::Error;
 use crate::journal::Phase;
 use crate::run::{ActionResult, Perform, Setup};
-use crate::{env, plan};
 use hale_model::execution::Mode;
 use hale_model::{
     Digest, ExecutionId, Incident, IncidentId, IncidentState, LogLine, Plan, PlaybookName,
@@ -85,64 +85,74 @@ pub struct DryStep {
 }
 
 impl State {
-    pub(super) async fn run_manual(
+    /// Plans beside the mailbox: whoever is asked for the incident may be waiting for this actor.
+    pub(super) fn run_manual(
         &mut self,
         myself: &ActorRef<Message>,
         manual: Manual,
         reply: RpcReplyPort<Result<ManualAnswer, String>>,
     ) {
-        let dry_run = manual.dry_run;
-        let setup = match self.manual_setup(manual).await {
-            Ok(setup) => setup,
-            Err(e) => {
-                let _ = reply.send(Err(e.to_string()));
+        let Some(playbook) = self.playbooks.get(&manual.playbook).cloned() else {
+            let _ = reply.send(Err(Error::UnknownPlaybook(manual.playbook).to_string()));
+            return;
+        };
+        let (shared, myself) = (Arc::clone(&self.shared), myself.clone());
+        tokio::spawn(async move {
+            let setup = plan(&shared, &manual, &playbook).await;
+            if !manual.dry_run {
+                let planned = setup.map(Box::new).map_err(|e| e.to_string());
+                let _ = myself.cast(Message::ManualPlanned(planned, reply));
                 return;
             }
-        };
-        if dry_run {
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(async move {
-                let told = tell(&shared, setup).await.map_err(|e| e.to_string());
-                let _ = reply.send(told.map(|d| ManualAnswer::DryRun(Box::new(d))));
-            });
-            return;
-        }
-        let plan = setup.intent.plan.clone();
-        let answer = match self.begin(myself, setup) {
-            Ok(()) => Ok(ManualAnswer::Started {
-                execution: plan.execution,
-                incident: plan.incident,
-            }),
-            Err(waiting) => Err(Error::Busy(waiting).to_string()),
-        };
-        let _ = reply.send(answer);
+            let told = match setup {
+                Ok(setup) => tell(&shared, setup).await,
+                Err(e) => Err(e),
+            };
+            let told = told.map(|d| ManualAnswer::DryRun(Box::new(d)));
+            let _ = reply.send(told.map_err(|e| e.to_string()));
+        });
     }
 
-    async fn manual_setup(&self, manual: Manual) -> Result<Setup, Error> {
-        let unknown = || Error::UnknownPlaybook(manual.playbook.clone());
-        let playbook = self.playbooks.get(&manual.playbook).ok_or_else(unknown)?;
-        let incident = match &manual.incident {
-            None => by_hand(&self.shared, &manual, playbook).await,
-            Some(id) => {
-                let found = (self.shared.ports.incident)(id.clone()).await;
-                let found = found.filter(|i| i.state == IncidentState::Open);
-                let incident = found.ok_or_else(|| Error::UnknownIncident(id.to_string()))?;
-                if self.is_underway(id) && !manual.dry_run {
-                    return Err(Error::Underway(id.to_string()));
-                }
-                incident
+    pub(super) fn manual_planned(
+        &mut self,
+        myself: &ActorRef<Message>,
+        planned: Result<Setup, String>,
+        reply: RpcReplyPort<Result<ManualAnswer, String>>,
+    ) {
+        let answer = planned.and_then(|setup| {
+            let plan = setup.intent.plan.clone();
+            if self.early.is_some() {
+                return Err("the node is still finding out what it left behind; try again".into());
             }
-        };
-        if self.early.is_some() && !manual.dry_run {
-            return Err(Error::Busy(0));
-        }
-        let mode = Mode::Manual {
-            by: manual.by.clone(),
-        };
-        self.shared
-            .setup(incident, None, playbook, &manual.params, mode, None)
-            .await
+            if self.is_underway(&plan.incident) {
+                return Err(Error::Underway(plan.incident.to_string()).to_string());
+            }
+            self.begin(myself, setup)
+                .map_err(|n| Error::Busy(n).to_string())?;
+            let (execution, incident) = (plan.execution, plan.incident);
+            Ok(ManualAnswer::Started {
+                execution,
+                incident,
+            })
+        });
+        let _ = reply.send(answer);
     }
+}
+
+async fn plan(shared: &Shared, manual: &Manual, playbook: &Playbook) -> Result<Setup, Error> {
+    let incident = match &manual.incident {
+        None => by_hand(shared, manual, playbook).await,
+        Some(id) => {
+            let found = (shared.ports.incident)(id.clone()).await;
+            let found = found.filter(|i| i.state == IncidentState::Open);
+            found.ok_or_else(|| Error::UnknownIncident(id.to_string()))?
+        }
+    };
+    let by = manual.by.clone();
+    let mode = Mode::Manual { by };
+    shared
+        .setup(incident, None, playbook, &manual.params, mode, None)
+        .await
 }
 
 /// What a run by hand is recorded under where there is no incident.
@@ -184,7 +194,7 @@ async fn tell(shared: &Shared, setup: Setup) -> Result<DryRun, Error> {
         secrets: Arc::default(),
     };
     let mut told = DryRun {
-        plan_digest: plan::digest(&plan)?,
+        plan_digest: crate::plan::digest(&plan)?,
         plan,
         checks: vec![],
         steps: vec![],

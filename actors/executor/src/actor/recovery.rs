@@ -23,6 +23,7 @@ pub struct Recovered {
     orphans: Vec<Lease>,
     /// Incidents that are open now, of those that were asked about.
     open: BTreeSet<IncidentId>,
+    is_frozen: bool,
 }
 
 struct Found {
@@ -63,6 +64,7 @@ async fn find(shared: &Shared) -> Recovered {
             .cloned()
             .collect(),
         open: BTreeSet::new(),
+        is_frozen: look_up("whether the cluster is frozen is not known", &ports.frozen).await,
     };
     let key_of = |id: &str| {
         let prefix = format!("{id}/");
@@ -116,14 +118,16 @@ async fn find(shared: &Shared) -> Recovered {
 }
 
 impl State {
-    pub(super) fn recovered(&mut self, myself: &ActorRef<Message>, recovered: Recovered) {
+    pub(super) async fn recovered(&mut self, myself: &ActorRef<Message>, recovered: Recovered) {
         let Recovered {
             over,
             runs,
             questions,
             orphans,
             open,
+            is_frozen,
         } = recovered;
+        self.is_frozen.get_or_insert(is_frozen);
         for (finished, keys) in over {
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move { shared.hand_over(finished, keys).await });
@@ -150,8 +154,8 @@ impl State {
                 self.question_found(myself, asked, known, is_open);
             }
         }
-        for (incident, decision) in self.early.take().unwrap_or_default() {
-            self.decided(myself, incident, decision);
+        for said in self.early.take().unwrap_or_default() {
+            self.take(myself, said).await;
         }
     }
 

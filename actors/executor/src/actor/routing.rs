@@ -11,9 +11,6 @@ use ractor::ActorRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The most decisions that wait until the journal is read.
-const MAX_EARLY: usize = 64;
-
 /// A decision with what would be run for it.
 pub struct Planned {
     pub(super) incident: Incident,
@@ -29,14 +26,6 @@ impl State {
         incident: Box<Incident>,
         decision: Box<Decision>,
     ) {
-        if let Some(early) = &mut self.early {
-            if early.len() < MAX_EARLY {
-                early.push((incident, decision));
-            } else {
-                tracing::warn!(incident = %incident.id, "the journal is still being read and enough waits: the decision is left out");
-            }
-            return;
-        }
         if self.is_underway(&incident.id) {
             tracing::debug!(incident = %incident.id, "it is being worked on: the decision is left out");
             return;

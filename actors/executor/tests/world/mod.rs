@@ -190,7 +190,12 @@ fn ports(outside: &Arc<Mutex<Outside>>) -> Ports {
         with(),
     );
     let lookups = lookups();
+    let freeze = with();
     Ports {
+        frozen: port(move |()| {
+            let frozen = freeze.lock().unwrap().frozen;
+            async move { Ok(frozen) }
+        }),
         ledger: port(move |c| {
             let answer = ledger.lock().unwrap().answer(c);
             async move { Ok::<_, LedgerError>(answer) }
