@@ -7,10 +7,16 @@ use crate::journal::{self, Asked, Finished, Progressed, Recovery};
 use crate::run::Setup;
 use hale_model::execution::Mode;
 use hale_model::ledger::{Approval, ApprovalState, Lease};
-use hale_model::{IncidentId, IncidentState, OutcomeStatus};
+use hale_model::{Incident, IncidentId, IncidentState, OutcomeStatus};
 use ractor::ActorRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// How often, and after which pause, an incident is asked for that nobody seems to know.
+const INCIDENT_TRIES: u32 = 12;
+const INCIDENT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a dead node left.
 pub struct Recovered {
@@ -109,12 +115,25 @@ async fn find(shared: &Shared) -> Recovered {
         .map(|r| r.progressed.intent.plan.incident.clone());
     let asked = out.questions.iter().map(|(q, _)| q.plan.incident.clone());
     for id in runs.chain(asked).collect::<BTreeSet<_>>() {
-        let incident = (ports.incident)(id.clone()).await;
+        let incident = known_incident(shared, &id).await;
         if incident.is_some_and(|i| i.state == IncidentState::Open) {
             out.open.insert(id);
         }
     }
     out
+}
+
+/// An incident as it is now. Whoever knows may be starting too, so that no answer is not at once
+/// taken for an incident that is over.
+async fn known_incident(shared: &Shared, id: &IncidentId) -> Option<Incident> {
+    for _ in 0..INCIDENT_TRIES {
+        let found = (shared.ports.incident)(id.clone()).await;
+        if found.is_some() {
+            return found;
+        }
+        sleep(INCIDENT_PAUSE).await;
+    }
+    None
 }
 
 impl State {
