@@ -8,6 +8,11 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A node that was killed while it was starting a command leaves the lock to that process for the
+/// moment between its fork and its exec; on a busy host that is no short one.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the data directory can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,13 +71,21 @@ impl DataDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(fs::TryLockError::WouldBlock) => Err(IdentityError::InUse(path.to_owned())),
-            Err(fs::TryLockError::Error(e)) => Err(at(&lock_path)(e)),
+        let began = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => {
+                    let path = path.to_owned();
+                    return Ok(Self { path, _lock: lock });
+                }
+                Err(fs::TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => {
+                    std::thread::park_timeout(Duration::from_millis(20));
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(IdentityError::InUse(path.to_owned()));
+                }
+                Err(fs::TryLockError::Error(e)) => return Err(at(&lock_path)(e)),
+            }
         }
     }
 
@@ -200,6 +213,19 @@ mod tests {
         let mode =
             std::os::unix::fs::MetadataExt::mode(&fs::metadata(path.join("node.key")).unwrap());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_lock_that_a_dying_process_still_holds_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::open(dir.path()).unwrap();
+        let later = std::thread::spawn({
+            let path = dir.path().to_owned();
+            move || DataDir::open(&path).is_ok()
+        });
+        std::thread::park_timeout(Duration::from_millis(50));
+        drop(held);
+        assert!(later.join().unwrap());
     }
 
     #[test]
