@@ -9,6 +9,7 @@ use crate::error::AuditError;
 use crate::merkle::Frontier;
 use hale_model::Digest;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -151,9 +152,15 @@ fn load_active(
         path: path.to_owned(),
         offset: scan.end,
         bytes: scan.torn,
+        kept: path.with_extension(format!("torn-at-{}", scan.end)),
     });
     let settle = |active: &mut Active| {
-        if torn.is_some() {
+        if let Some(torn) = &torn {
+            let from = torn.offset as usize;
+            let tail = bytes.get(from..from + torn.bytes as usize);
+            let mut copy = File::create(&torn.kept)?;
+            copy.write_all(tail.unwrap_or_default())?;
+            copy.sync_all()?;
             active.forget_tail()?;
         }
         // A crash may have left whole batches that were never synced; they are from here on.

@@ -44,7 +44,8 @@ impl Default for Options {
     }
 }
 
-/// What a crash left after the last whole batch; it was cut off on opening.
+/// What a crash left after the last whole batch; it was cut off on opening. A copy is kept: should
+/// it not have been a crash but damage, it is what an examiner needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TornTail {
     /// In which file.
@@ -53,6 +54,8 @@ pub struct TornTail {
     pub offset: u64,
     /// How many bytes.
     pub bytes: u64,
+    /// The file that they are kept in.
+    pub kept: PathBuf,
 }
 
 /// The chain on disk. One caller writes, any number may read.

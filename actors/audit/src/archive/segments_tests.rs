@@ -183,7 +183,11 @@ fn a_hole_in_what_was_never_synced_is_a_torn_tail() {
     bytes[hole..hole + 20].fill(0);
     fs::write(&path, &bytes).unwrap();
     let s = Segments::open(dir.path(), ONE_FILE).unwrap();
-    assert_eq!(s.torn().map(|t| t.offset), Some(hole as u64));
+    let torn = s.torn().unwrap();
+    assert_eq!(torn.offset, hole as u64);
+    // Should it have been damage: nothing of it is lost.
+    let kept = fs::read(&torn.kept).unwrap();
+    assert_eq!(kept, bytes[hole..hole + torn.bytes as usize]);
     assert_holds(&s, &entries[..2]);
 }
 
