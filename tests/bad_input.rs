@@ -410,25 +410,29 @@ fn a_node_does_not_start_on_damaged_data_and_says_what_to_do() {
             flip(&copy.join(short), damage);
             let before = std::fs::read(copy.join(short)).unwrap();
             let said = what_it_does(&mut damaged, short);
+            writeln!(std::io::stderr(), "{} {damage:?}: {said}", short.display()).unwrap();
             if said.starts_with("refused") {
-                // What is damaged is evidence: it stays as it was found.
-                let after = std::fs::read(copy.join(short)).unwrap();
-                let changed = if before == after {
-                    ""
-                } else {
-                    " THE FILE WAS CHANGED"
-                };
-                writeln!(
-                    std::io::stderr(),
-                    "{} {damage:?}:{changed} {said}",
-                    short.display()
-                )
-                .unwrap();
-            } else {
-                writeln!(std::io::stderr(), "{} {damage:?}: {said}", short.display()).unwrap();
+                assert_evidence_is_kept(&copy.join(short), &before);
             }
         }
     }
+}
+
+/// What is damaged is what an examiner needs: it stays as it was found, or what was cut off it is
+/// kept beside it.
+fn assert_evidence_is_kept(file: &Path, before: &[u8]) {
+    let mut now = std::fs::read(file).unwrap();
+    if now == before {
+        return;
+    }
+    let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+    let beside = files(file.parent().unwrap());
+    let is_kept = |p: &&PathBuf| p.to_string_lossy().contains(&format!("{stem}.torn-at-"));
+    let kept = beside.iter().find(is_kept);
+    let kept = kept.unwrap_or_else(|| panic!("{} was changed, nothing is kept", file.display()));
+    now.extend(std::fs::read(kept).unwrap());
+    let end = before.iter().rposition(|b| *b != 0).map_or(0, |n| n + 1);
+    assert_eq!(now, before[..end], "{}", file.display());
 }
 
 /// Starts a node on damaged data: it refuses in words, or what was damaged was not needed.
