@@ -86,7 +86,7 @@ impl Inner {
         Err(Problem::not_found(
             "host",
             host,
-            "hale status lists the hosts this node knows",
+            "hale metrics --hosts lists the hosts this node knows",
         ))
     }
 

@@ -80,6 +80,8 @@ pub(crate) struct DecisionConfig {
     pub(crate) execute_at: f64,
     /// From this confidence on it asks a human.
     pub(crate) ask_at: f64,
+    /// How long a series has to be known before a deviation alone lets anything run unattended.
+    pub(crate) learn_first: Span,
 }
 
 impl Default for DecisionConfig {
@@ -87,6 +89,7 @@ impl Default for DecisionConfig {
         Self {
             execute_at: 0.90,
             ask_at: 0.70,
+            learn_first: Span::secs(600),
         }
     }
 }
@@ -136,7 +139,9 @@ pub(crate) enum ConfigError {
         source: std::io::Error,
     },
     /// It is not what it should be; the parser says where.
-    #[error("the configuration {path} is not valid; `hale node --help` shows a short one, deploy/hale.toml every field")]
+    #[error(
+        "the configuration {path} is not valid; `hale node --help` shows a short one, deploy/hale.toml every field"
+    )]
     Parse {
         /// Which.
         path: PathBuf,
@@ -207,12 +212,39 @@ impl Config {
         self.know_databases();
         self.telemetry.validate().map_err(ConfigError::Telemetry)?;
         self.baseline.check().map_err(ConfigError::Baseline)?;
-        let DecisionConfig { execute_at, ask_at } = self.decision;
+        let DecisionConfig {
+            execute_at, ask_at, ..
+        } = self.decision;
         if !(0.0..=1.0).contains(&ask_at) || !(ask_at..=1.0).contains(&execute_at) {
             return Err(field(
                 "decision",
                 "0 <= ask_at <= execute_at <= 1 must hold, e.g. 0.70 and 0.90",
             ));
+        }
+        if !["error", "warn", "info", "debug", "trace"].contains(&self.node.log_level.as_str()) {
+            return Err(field(
+                "node.log_level",
+                "write error, warn, info, debug or trace",
+            ));
+        }
+        let executor = &self.executor;
+        let day = std::time::Duration::from_secs(86_400);
+        let second = std::time::Duration::from_secs(1);
+        if !(second..=day).contains(&executor.lease_ttl) {
+            return Err(field(
+                "executor.lease_ttl",
+                "write between 1s and 24h, e.g. 30s",
+            ));
+        }
+        if !(second..=day * 7).contains(&executor.approval_ttl) {
+            return Err(field(
+                "executor.approval_ttl",
+                "write between 1s and 7d, e.g. 30m",
+            ));
+        }
+        if executor.max_runs == 0 || executor.max_waiting == 0 {
+            let why = "it and max_waiting must be at least 1; `hale freeze` stops all execution";
+            return Err(field("executor.max_runs", why));
         }
         for (name, source) in &self.secrets {
             if source.env.is_some() == source.file.is_some() {

@@ -81,6 +81,7 @@ pub(crate) fn configured(overrides: Overrides) -> Result<Config, NodeError> {
     let machine = match overrides.host {
         Some(name) => {
             config.node.host = None;
+            config.telemetry.host = None;
             name
         }
         None => machine_name(),
@@ -133,6 +134,18 @@ impl Node {
                 field: "node.host".into(),
                 why: "it is not set".into(),
             })?;
+        let (library, loading) = Library::load(&config.playbooks);
+        if let Some(m) = loading.mistakes.first() {
+            let why = format!("{}; {}", m.message, m.instead);
+            return Err(ConfigError::Field {
+                field: m.file.clone(),
+                why,
+            }
+            .into());
+        }
+        for finding in &loading.findings {
+            tracing::error!("playbook: {finding}");
+        }
         // Before anything is opened that another address would not need.
         let found_in = data.join("api.token").to_string_lossy().into_owned();
         let api = ApiConfig {
@@ -164,10 +177,6 @@ impl Node {
             tracing::info!(node = %key.node_id().short(), "founded a cluster of one node");
         }
 
-        let (library, findings) = Library::load(&config.playbooks);
-        for finding in &findings {
-            tracing::error!("playbook: {finding}");
-        }
         let library = Arc::new(library);
         let segments = chain.segments().map_err(NodeError::Chain)?;
         let memory = Arc::new(Memory::of_chain(&segments));

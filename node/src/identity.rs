@@ -6,7 +6,7 @@ use hale_model::crypto::CryptoError;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .map_err(at(path))?;
+        // Incidents and log lines are nobody else's business, also in a directory that was there.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(at(path))?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)

@@ -31,7 +31,7 @@ pub(crate) struct Library(BTreeMap<PlaybookName, Known>);
 impl Library {
     /// Loads all. A file of the operator's that is not valid is left out and told: one bad
     /// playbook must not keep the node from healing with the others.
-    pub(crate) fn load(config: &PlaybooksConfig) -> (Self, Vec<Finding>) {
+    pub(crate) fn load(config: &PlaybooksConfig) -> (Self, Loading) {
         let mut library = Self::default();
         let mut findings = Vec::new();
         for (path, text) in hale_playbooks::library() {
@@ -46,15 +46,24 @@ impl Library {
                 }
             }
         }
+        // What the operator wrote to keep a playbook in bounds must not be lost to a typing error.
+        let mut mistakes = Vec::new();
         for (name, params) in &config.params {
-            library.settle(name, params, &mut findings);
+            library.settle(name, params, &mut mistakes);
         }
         for name in &config.disabled {
-            if let Ok(name) = PlaybookName::new(name.clone()) {
-                library.0.remove(&name);
+            let removed = PlaybookName::new(name.clone())
+                .ok()
+                .and_then(|n| library.0.remove(&n));
+            if removed.is_none() {
+                mistakes.push(mistake(
+                    "[playbooks] disabled",
+                    format!("there is no playbook `{name}`"),
+                    "`hale playbook ls` lists those there are".into(),
+                ));
             }
         }
-        (library, findings)
+        (library, Loading { findings, mistakes })
     }
 
     /// The operator's values take the place of the playbook's defaults, checked as they are.
@@ -64,16 +73,9 @@ impl Library {
         params: &BTreeMap<String, Value>,
         findings: &mut Vec<Finding>,
     ) {
-        let mut wrong = |message: String, instead: String| {
-            findings.push(Finding {
-                file: format!("[playbooks.params.{name}]"),
-                line: 1,
-                column: 1,
-                severity: hale_playbooks::FindingSeverity::Error,
-                message,
-                instead,
-            });
-        };
+        let section = format!("[playbooks.params.{name}]");
+        let mut wrong =
+            |message: String, instead: String| findings.push(mistake(&section, message, instead));
         let known = PlaybookName::new(name)
             .ok()
             .and_then(|n| self.0.get_mut(&n));
@@ -132,6 +134,26 @@ impl Library {
 
     pub(crate) fn playbooks(&self) -> Vec<Playbook> {
         self.0.values().map(|k| k.playbook.clone()).collect()
+    }
+}
+
+/// What was found wrong while loading.
+#[derive(Debug, Default)]
+pub(crate) struct Loading {
+    /// In playbooks; those with errors are left out.
+    pub(crate) findings: Vec<Finding>,
+    /// In the configuration; the node does not start with them.
+    pub(crate) mistakes: Vec<Finding>,
+}
+
+fn mistake(section: &str, message: String, instead: String) -> Finding {
+    Finding {
+        file: section.to_owned(),
+        line: 1,
+        column: 1,
+        severity: hale_playbooks::FindingSeverity::Error,
+        message,
+        instead,
     }
 }
 

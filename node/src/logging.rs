@@ -19,7 +19,9 @@ pub(crate) enum LogFormat {
 pub(crate) fn start(level: &str, format: LogFormat) {
     // openraft tells at `info` what only its authors read.
     let filter = EnvFilter::try_from_env("HALE_LOG").unwrap_or_else(|_| {
-        EnvFilter::new(format!("{level},openraft=warn,sled=warn,raft_log=warn"))
+        EnvFilter::new(format!(
+            "{level},openraft=warn,sled=warn,raft_log=warn,ractor=warn"
+        ))
     });
     let out = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -35,6 +35,15 @@ pub(crate) async fn run(
     if request.dry_run {
         return Ok(view);
     }
+    let frozen = n
+        .consensus
+        .read(|l| l.frozen().cloned())
+        .await
+        .map_err(Problem::from)?;
+    if let Some(freeze) = frozen {
+        let why = format!("execution is frozen by {}: {}", freeze.by, freeze.reason);
+        return Err(Problem::refused(why, "hale thaw"));
+    }
     match ask(n, manual(false)).await? {
         ManualAnswer::Started {
             execution,

@@ -7,9 +7,12 @@ use hale_model::record::Record;
 use hale_model::{Batch, IncidentId, Outcome, Sample, SeriesKey, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How many ends of incidents are remembered.
 const ENDS: usize = 1024;
+/// A series that was not read for so long is not shown any more.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * 3600);
 /// How many entries of the chain are read again at a start.
 const READ_AGAIN: u64 = 4096;
 
@@ -24,7 +27,7 @@ pub(crate) struct End {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Round {
     pub(crate) at: Option<Timestamp>,
-    pub(crate) samples: BTreeMap<SeriesKey, Sample>,
+    pub(crate) samples: BTreeMap<SeriesKey, (Timestamp, Sample)>,
     pub(crate) taken: u64,
     pub(crate) dropped: u64,
 }
@@ -89,9 +92,14 @@ impl Memory {
         round.dropped = batch.dropped;
         for sample in &batch.samples {
             if round.samples.len() < series_at_most || round.samples.contains_key(&sample.series) {
-                round.samples.insert(sample.series.clone(), sample.clone());
+                round
+                    .samples
+                    .insert(sample.series.clone(), (batch.at, sample.clone()));
             }
         }
+        // What is not read any more, as a disk that was unmounted, is not shown for ever.
+        let oldest = batch.at.minus(FORGOTTEN_AFTER);
+        round.samples.retain(|_, (at, _)| *at >= oldest);
     }
 
     pub(crate) fn last_round(&self) -> Round {

@@ -10,7 +10,11 @@ const ASK: Duration = Duration::from_secs(2);
 /// All families but those of the API itself.
 pub(crate) async fn families(n: &Inner) -> Vec<Family> {
     let round = n.memory.last_round();
-    let samples: Vec<_> = round.samples.values().cloned().collect();
+    let samples: Vec<_> = round
+        .samples
+        .values()
+        .map(|(_, sample)| sample.clone())
+        .collect();
     let mut out = of_samples(&n.host, &samples);
     let g = Family::gauge;
     let c = Family::counter;

@@ -42,6 +42,8 @@ pub(crate) const ASK: Duration = Duration::from_secs(5);
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.
 const OWN_ACTION: Duration = Duration::from_secs(120);
+/// How long a question waits at most before a human is told of it.
+const ASK_LATER: Duration = Duration::from_secs(5);
 /// Series kept for `/metrics`.
 const METRICS_SERIES: usize = 10_000;
 
@@ -339,6 +341,7 @@ impl Line {
         Policy {
             execute: decision.execute_at,
             ask: decision.ask_at,
+            learn_first_seconds: decision.learn_first.0.as_secs(),
             frozen,
             ..Policy::default()
         }
@@ -624,7 +627,7 @@ impl Line {
         };
         let text = match approval.state {
             // The executor tells that it asks; here only those who are not looking are told.
-            S::Waiting => return self.notifier.asked(approval),
+            S::Waiting => return self.ask_by_webhook(approval),
             S::Used => return,
             state => {
                 let by = approval.answered_by.as_deref().unwrap_or("nobody");
@@ -635,6 +638,30 @@ impl Line {
         self.parts
             .feed
             .tell(subject.says(crate::answers::now(), Stage::Answered, text, detail));
+    }
+
+    /// A question that the next rounds answer by themselves disturbs nobody.
+    fn ask_by_webhook(&self, approval: &hale_model::ledger::Approval) {
+        let (notifier, consensus, approval) = (
+            self.notifier.clone(),
+            Arc::clone(&self.parts.consensus),
+            approval.clone(),
+        );
+        let later = self
+            .parts
+            .config
+            .telemetry
+            .interval
+            .0
+            .saturating_mul(2)
+            .min(ASK_LATER);
+        tokio::spawn(async move {
+            tokio::time::sleep(later).await;
+            let state = consensus.read_stale(|l| l.approval(&approval.id).map(|a| a.state));
+            if state == Some(hale_model::ledger::ApprovalState::Waiting) {
+                notifier.asked(&approval);
+            }
+        });
     }
 
     // the host's own store, off the async threads

@@ -258,7 +258,7 @@ impl State {
         let outcome = report.outcome.status;
         match report.fence {
             Some(fence) => {
-                let (holder, disposition) = (key.node_id(), disposition(outcome));
+                let (holder, disposition) = (key.node_id(), disposition(report));
                 Command::Close {
                     fence,
                     holder,
@@ -315,8 +315,10 @@ impl Drop for AbortOnDrop {
 }
 
 /// How a grant is closed when its run ended so.
-fn disposition(outcome: OutcomeStatus) -> Disposition {
-    match outcome {
+fn disposition(report: &ExecutionReport) -> Disposition {
+    match report.outcome.status {
+        // Handed over before the first step: nothing was touched.
+        OutcomeStatus::Escalated if report.execution_log.is_empty() => Disposition::Released,
         OutcomeStatus::Success | OutcomeStatus::Failed | OutcomeStatus::Escalated => {
             Disposition::Done
         }

@@ -107,6 +107,8 @@ struct Nature {
     kind: SeriesKind,
     bounds: Option<Bounds>,
     harm: Harm,
+    /// The least change that can matter.
+    grain: f64,
 }
 
 impl Nature {
@@ -116,6 +118,7 @@ impl Nature {
             kind: sample.kind,
             bounds: sample.bounds.filter(usable),
             harm: sample.harm,
+            grain: if sample.grain.is_finite() { sample.grain.max(0.0) } else { 0.0 },
         }
     }
 
@@ -358,6 +361,7 @@ impl Baseline {
             steps,
             grain,
             starting_counter,
+            nature.grain,
             1e-12 * value.abs(),
         ]
         .into_iter()

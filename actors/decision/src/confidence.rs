@@ -43,6 +43,8 @@ pub struct Policy {
     pub lead: f64,
     /// The most that is allowed here, whatever the playbook allows.
     pub max_route: Route,
+    /// How long a series has to be known, in seconds, before a deviation alone lets anything run.
+    pub learn_first_seconds: u64,
     /// Why the cluster is frozen, if it is.
     pub frozen: Option<String>,
 }
@@ -54,6 +56,7 @@ impl Default for Policy {
             ask: 0.70,
             lead: 0.20,
             max_route: Route::Execute,
+            learn_first_seconds: 600,
             frozen: None,
         }
     }

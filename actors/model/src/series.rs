@@ -137,6 +137,9 @@ pub struct Sample {
     pub bounds: Option<Bounds>,
     /// Which way trouble lies.
     pub harm: Harm,
+    /// The least change that can matter, in the metric's unit; zero where that is not known.
+    #[serde(default)]
+    pub grain: f64,
     /// The service it belongs to, where it belongs to one.
     pub service: Option<ServiceName>,
 }
@@ -150,6 +153,7 @@ impl Sample {
             kind: SeriesKind::Gauge,
             bounds: None,
             harm: Harm::Both,
+            grain: 0.0,
             service: None,
         }
     }
@@ -189,6 +193,12 @@ impl Sample {
             bounds: Some(Bounds { min: 0.0, max }),
             ..self
         }
+    }
+
+    /// The same, where less than `grain` is no change.
+    #[must_use]
+    pub fn grained(self, grain: f64) -> Self {
+        Self { grain, ..self }
     }
 
     /// The same, belonging to a service.

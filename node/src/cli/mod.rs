@@ -166,7 +166,7 @@ pub(crate) struct NodeArgs {
     #[arg(long, value_name = "DURATION")]
     pub(crate) interval: Option<hale_telemetry::Span>,
     /// The host's name [default: the machine's own]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "HALE_HOST")]
     pub(crate) host: Option<String>,
 }
 

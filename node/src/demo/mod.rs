@@ -7,11 +7,12 @@ mod screen;
 pub(crate) mod service;
 mod world;
 
-use hale_model::{Happening, Stage};
+use hale_model::{Happening, IncidentId, Stage, Timestamp};
 use screen::Screen;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 use world::World;
 
@@ -78,6 +79,13 @@ struct Healing {
 /// If the demo's own parts could not be started.
 pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, DemoError> {
     let began = Instant::now();
+    if !faults::ALL.iter().any(|f| f.is_wanted(&options.only)) {
+        let names: Vec<&str> = faults::ALL.iter().map(|f| f.service()).collect();
+        return Err(DemoError::Failed(format!(
+            "--only names no fault; there are {}",
+            names.join(", ")
+        )));
+    }
     let mut screen = Screen::new(options.json);
     screen.title();
     let work = async {
@@ -88,10 +96,25 @@ pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, DemoError> {
         }
         outcome
     };
-    // Ctrl-C drops the world, and with it everything it started.
+    // Whatever ends it drops the world, and with it everything it started.
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(DemoError::Interrupted),
+        () = told_to_end() => Err(DemoError::Interrupted),
+    }
+}
+
+/// Ctrl-C, a supervisor that ends it, a terminal that is closed.
+async fn told_to_end() {
+    let heard = |kind| async move {
+        match tokio::signal::unix::signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = heard(SignalKind::interrupt()) => {}
+        () = heard(SignalKind::terminate()) => {}
+        () = heard(SignalKind::hangup()) => {}
     }
 }
 
@@ -109,13 +132,17 @@ async fn heal_everything(
         .filter(|f| f.is_wanted(&options.only))
     {
         if !fault.is_possible(world) {
-            screen.skipped(fault.name(), "PostgreSQL's programs are not installed");
+            screen.skipped(
+                fault.name(),
+                "no PostgreSQL could be started on this machine",
+            );
             continue;
         }
         screen.fault(fault.name(), fault.story());
         let broken = Instant::now();
+        let began_at = crate::answers::now();
         fault.break_it(world).await?;
-        let story = tell(&mut events, fault.service(), screen, broken).await?;
+        let story = tell(&mut events, fault.service(), screen, broken, began_at).await?;
         let ended_well = story.iter().any(|(h, _)| {
             h.stage == Stage::Recorded && h.detail["status"].as_str() == Some("success")
         });
@@ -142,12 +169,12 @@ async fn heal_everything(
     screen.chain(&chain);
     screen.summary(
         healed,
-        &summary(world, &healings, &chain, began),
+        &summary(world, &healings, &chain, began, healed),
         options.keep,
     );
     if options.keep {
         screen.keep(&world.page());
-        tokio::signal::ctrl_c().await.ok();
+        told_to_end().await;
     }
     Ok(if healed {
         ExitCode::SUCCESS
@@ -174,8 +201,11 @@ async fn tell(
     service: &str,
     screen: &mut Screen,
     broken: Instant,
+    began_at: Timestamp,
 ) -> Result<Vec<(Happening, f64)>, DemoError> {
     let deadline = broken + HEAL_AT_MOST;
+    // What is told of an incident that was open before is not this fault's story.
+    let mut ours: Vec<IncidentId> = Vec::new();
     let mut story = Vec::new();
     let mut recorded = false;
     while !recorded {
@@ -191,6 +221,13 @@ async fn tell(
         {
             continue;
         }
+        match &happening.incident {
+            Some(id) if happening.stage == Stage::Detected && happening.at >= began_at => {
+                ours.push(id.clone());
+            }
+            Some(id) if ours.contains(id) => {}
+            _ => continue,
+        }
         let seconds = broken.elapsed().as_secs_f64();
         screen.happening(&happening, seconds);
         recorded = happening.stage == Stage::Recorded;
@@ -199,7 +236,13 @@ async fn tell(
     Ok(story)
 }
 
-fn summary(world: &World, healings: &[Healing], chain: &Value, began: Instant) -> Value {
+fn summary(
+    world: &World,
+    healings: &[Healing],
+    chain: &Value,
+    began: Instant,
+    healed: bool,
+) -> Value {
     let faults: Vec<Value> = healings
         .iter()
         .map(|h| {
@@ -214,7 +257,7 @@ fn summary(world: &World, healings: &[Healing], chain: &Value, began: Instant) -
         })
         .collect();
     json!({
-        "healed": healings.iter().all(|h| h.healed) && chain["valid"].as_bool() == Some(true),
+        "healed": healed,
         "seconds": began.elapsed().as_secs_f64(),
         "faults": faults,
         "chain": chain,

@@ -2,7 +2,7 @@
 //! would have flipped it.
 
 use super::{Grounds, KINDS_NEEDED};
-use hale_model::{Confidence, Gate, IncidentState, Route};
+use hale_model::{Confidence, Direction, Gate, Harm, IncidentState, Reading, Route};
 
 /// All gates, and the route that is left.
 pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>, Route) {
@@ -18,6 +18,7 @@ pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>
         not_when(grounds),
         direction(grounds),
         runner_up(grounds),
+        known_long_enough(grounds),
         idempotent(grounds),
         level(grounds),
         frozen(grounds),
@@ -255,6 +256,40 @@ fn runner_up(g: &Grounds<'_>) -> (Route, Gate) {
         format!("a lead of {:.2}", g.policy.lead),
         flip.into(),
     )
+}
+
+/// A deviation from what was learned for minutes alone is no ground to act unattended: on a new
+/// host everything is new. An event, or a value at the harmful end of its range, needs no history.
+fn known_long_enough(g: &Grounds<'_>) -> (Route, Gate) {
+    let incident = g.incident;
+    let age = incident
+        .anomalies
+        .iter()
+        .map(|a| a.reading.baseline.age_seconds)
+        .max()
+        .unwrap_or(0);
+    let needed = g.policy.learn_first_seconds;
+    let at_an_end = incident
+        .anomalies
+        .iter()
+        .any(|a| is_at_the_harmful_end(&a.reading));
+    let passed = age >= needed || at_an_end || !incident.events.is_empty();
+    gate(
+        Route::Ask,
+        "known_long_enough",
+        passed,
+        format!("{age} s of history, {} events", incident.events.len()),
+        format!("{needed} s, an event, or a value at the end of its range"),
+        "`[decision] learn_first` in the configuration, or time".into(),
+    )
+}
+
+fn is_at_the_harmful_end(r: &Reading) -> bool {
+    let Some(bounds) = r.bounds else { return false };
+    let near = (bounds.max - bounds.min).abs() * 0.02;
+    let high = r.value >= bounds.max - near && r.harm != Harm::Low;
+    let low = r.value <= bounds.min + near && r.harm != Harm::High;
+    (high && r.direction() == Direction::Above) || (low && r.direction() == Direction::Below)
 }
 
 fn idempotent(g: &Grounds<'_>) -> (Route, Gate) {

@@ -36,6 +36,7 @@ pub(crate) fn anomaly(
                 expected,
                 spread: ((value - expected) / sigma).abs(),
                 samples: 20_000,
+                age_seconds: 7 * 86_400,
                 ..BaselineStats::default()
             },
             sigma,

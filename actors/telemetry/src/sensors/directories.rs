@@ -12,6 +12,11 @@ const BUDGET: Budget = Budget {
     entries: 100_000,
     time: Duration::from_secs(2),
 };
+
+/// A directory that grows by less has not changed: a block or a short log is no trouble.
+const LEAST_BYTES: f64 = 4_194_304.0;
+/// The same in files.
+const LEAST_FILES: f64 = 100.0;
 /// A walk that took a second is not done again for this many: at most 2 % of a core are spent.
 const REST: u32 = 50;
 
@@ -71,12 +76,14 @@ impl Watched {
             return;
         };
         let path = self.config.path.to_string_lossy();
-        for (name, value) in [
-            ("disk.directory_bytes", bytes),
-            ("disk.directory_files", files),
+        for (name, value, grain) in [
+            ("disk.directory_bytes", bytes, LEAST_BYTES),
+            ("disk.directory_files", files, LEAST_FILES),
         ] {
             let series = SeriesKey::new(name).with("path", path.as_ref());
-            let sample = Sample::gauge(series, value as f64).harm(Harm::High);
+            let sample = Sample::gauge(series, value as f64)
+                .harm(Harm::High)
+                .grained(grain);
             found.samples.push(match &self.config.service {
                 Some(service) => sample.of(service),
                 None => sample,
