@@ -118,7 +118,11 @@ impl Nature {
             kind: sample.kind,
             bounds: sample.bounds.filter(usable),
             harm: sample.harm,
-            grain: if sample.grain.is_finite() { sample.grain.max(0.0) } else { 0.0 },
+            grain: if sample.grain.is_finite() {
+                sample.grain.max(0.0)
+            } else {
+                0.0
+            },
         }
     }
 
