@@ -1,11 +1,16 @@
 //! The host's own state on disk, and the one home of sled for it: baselines, incidents, the
 //! execution journal, the outbox of records, log positions. Each value carries a checksum; what is
 //! written durably is on the platter before the call returns.
+//!
+//! sled takes damage for what a crash left, and goes on with less or nothing. So each part counts
+//! its writes and rows, and a file beside sled witnesses the count: what is gone is noticed.
 
 use hale_model::Digest;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A part of the host's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +98,32 @@ pub(crate) type Row = (Vec<u8>, Vec<u8>);
 
 const FORMAT: &str = "hale host state 1";
 const CHECKSUM_BYTES: usize = 8;
+/// The row that holds a part's count. Other keys are texts.
+const COUNT_KEY: &[u8] = b"\0count";
+/// A part's place in the witness: the number of its last write, and a checksum.
+const WITNESS_BYTES: usize = 16;
+
+/// How often a part was written, and how many rows it has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    writes: u64,
+    rows: u64,
+}
+
+impl Count {
+    fn bytes(self) -> Vec<u8> {
+        [self.writes.to_be_bytes(), self.rows.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (writes, rest) = bytes.split_first_chunk()?;
+        let (writes, rows) = (
+            u64::from_be_bytes(*writes),
+            u64::from_be_bytes(rest.try_into().ok()?),
+        );
+        Some(Self { writes, rows })
+    }
+}
 
 /// The host's state. Cloning shares it.
 #[derive(Clone)]
@@ -102,6 +133,8 @@ struct Inner {
     path: PathBuf,
     db: sled::Db,
     trees: Vec<sled::Tree>,
+    counts: Vec<Mutex<Count>>,
+    witness: File,
 }
 
 impl HostStore {
@@ -151,15 +184,84 @@ impl HostStore {
             Ok(Err(e)) => return Err(damaged(e.to_string())),
             Err(_) => return Err(damaged("its pages do not fit together".into())),
         };
+        let witness = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path.join("written"))
+            .map_err(io)?;
         let store = Self(Arc::new(Inner {
             path: path.to_owned(),
             db,
             trees,
+            counts: Part::ALL.map(|_| Mutex::default()).into(),
+            witness,
         }));
         for part in Part::ALL {
-            store.scan(part)?;
+            *store.count(part) = store.checked(part)?;
         }
         Ok(store)
+    }
+
+    fn count(&self, part: Part) -> MutexGuard<'_, Count> {
+        // Set in one step: what a panicking thread left is whole.
+        self.0.counts[part as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a part whole, and holds it against its count and the count against its witness.
+    fn checked(&self, part: Part) -> Result<Count, StoreError> {
+        let name = part.name();
+        let damaged = |what: String| StoreError::Damaged {
+            path: self.0.path.clone(),
+            what,
+        };
+        let rows = self.scan(part)?.len() as u64;
+        let count = match self.tree(part).get(COUNT_KEY) {
+            Ok(None) => Count::default(),
+            Ok(Some(bytes)) => Count::read(&self.unsealed(part, &bytes)?)
+                .ok_or_else(|| damaged(format!("the count of `{name}` is none")))?,
+            Err(e) => return Err(damaged(e.to_string())),
+        };
+        if rows != count.rows {
+            let counted = count.rows;
+            return Err(damaged(format!(
+                "`{name}` has {rows} rows where {counted} were counted"
+            )));
+        }
+        let witnessed = self.witnessed(part)?;
+        if count.writes < witnessed {
+            let writes = count.writes;
+            return Err(damaged(format!(
+                "`{name}` knows of {writes} writes, {witnessed} were done"
+            )));
+        }
+        Ok(count)
+    }
+
+    /// How many writes of a part the witness saw on the platter.
+    fn witnessed(&self, part: Part) -> Result<u64, StoreError> {
+        let mut seen = [0; WITNESS_BYTES];
+        let at = (part as usize * WITNESS_BYTES) as u64;
+        let found = self.0.witness.read_exact_at(&mut seen, at);
+        let (writes, sum) = seen.split_at(WITNESS_BYTES - CHECKSUM_BYTES);
+        match found {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
+            Err(source) => Err(StoreError::Open {
+                path: self.0.path.clone(),
+                source,
+            }),
+            Ok(()) if seen == [0; WITNESS_BYTES] => Ok(0),
+            Ok(()) if sum == &Digest::of(writes).as_bytes()[..CHECKSUM_BYTES] => {
+                Ok(u64::from_be_bytes(writes.try_into().unwrap_or_default()))
+            }
+            Ok(()) => Err(StoreError::Damaged {
+                path: self.0.path.clone(),
+                what: "the file `written` does not match its checksums".into(),
+            }),
+        }
     }
 
     fn tree(&self, part: Part) -> &sled::Tree {
@@ -179,27 +281,46 @@ impl HostStore {
         part: Part,
         changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
     ) -> Result<(), StoreError> {
+        let tree = self.tree(part);
+        let mut held = self.count(part);
+        let mut count = *held;
+        let changes: BTreeMap<_, _> = changes.into_iter().collect();
         let mut batch = sled::Batch::default();
         for (key, value) in changes {
+            let was_there = tree.contains_key(&key).map_err(|e| self.write_error(e))?;
+            count.rows = count.rows - u64::from(was_there) + u64::from(value.is_some());
             match value {
                 Some(value) => batch.insert(key, sealed(&value)),
                 None => batch.remove(key),
             }
         }
-        self.tree(part)
-            .apply_batch(batch)
-            .map_err(|e| self.write_error(e))?;
-        self.tree(part).flush().map_err(|e| self.write_error(e))?;
+        count.writes += 1;
+        batch.insert(COUNT_KEY, sealed(&count.bytes()));
+        tree.apply_batch(batch).map_err(|e| self.write_error(e))?;
+        *held = count;
+        tree.flush().map_err(|e| self.write_error(e))?;
         // sled's flush only asks for write-back (sync_file_range); this waits for the platter.
         File::open(self.0.path.join("db"))
             .and_then(|f| f.sync_data())
+            .map_err(|e| self.write_error(e))?;
+        // Never before what it witnesses; that it may reach the platter later only makes it blind.
+        let seen = count.writes.to_be_bytes();
+        let mut witness = seen.to_vec();
+        witness.extend_from_slice(&Digest::of(&seen).as_bytes()[..CHECKSUM_BYTES]);
+        let at = (part as usize * WITNESS_BYTES) as u64;
+        self.0
+            .witness
+            .write_all_at(&witness, at)
             .map_err(|e| self.write_error(e))
     }
 
     /// All of a part, by key.
     pub(crate) fn scan(&self, part: Part) -> Result<Vec<Row>, StoreError> {
-        self.tree(part)
-            .iter()
+        let all = self.tree(part).iter();
+        let is_own = |row: &sled::Result<(sled::IVec, _)>| {
+            row.as_ref().is_ok_and(|(key, _)| key == COUNT_KEY)
+        };
+        all.filter(|row| !is_own(row))
             .map(|row| {
                 let (key, value) = row.map_err(|e| StoreError::Damaged {
                     path: self.0.path.clone(),
@@ -261,6 +382,38 @@ mod tests {
             [(b"b".to_vec(), b"2".to_vec())]
         );
         assert_eq!(store.scan(Part::Outbox).unwrap(), []);
+    }
+
+    #[test]
+    fn a_store_that_lost_its_rows_is_not_taken_for_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let store = HostStore::open(&path).unwrap();
+        for n in 0..40u8 {
+            let row = (vec![b'k', n], Some(vec![n; 2000]));
+            store.write(Part::Journal, [row]).unwrap();
+        }
+        store.write(Part::Journal, [(vec![b'k', 7], None)]).unwrap();
+        drop(store);
+        let rows = HostStore::open(&path).unwrap().scan(Part::Journal).unwrap();
+        assert_eq!(rows.len(), 39);
+        let db = fs::read(path.join("db")).unwrap();
+        let used: Vec<usize> = (0..db.len()).filter(|n| db[*n] != 0).collect();
+        let mut refused = 0;
+        for part in 0..20 {
+            let mut wrong = db.clone();
+            wrong[used[used.len() * part / 20]] ^= 0x5a;
+            fs::write(path.join("db"), &wrong).unwrap();
+            match HostStore::open(&path) {
+                // What was flipped belonged to a row that was written over.
+                Ok(store) => assert_eq!(store.scan(Part::Journal).unwrap(), rows, "part {part}"),
+                Err(e) => {
+                    assert!(e.to_string().contains("damaged"), "{e}");
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 10, "only {refused} of 20 were refused");
     }
 
     #[test]
