@@ -161,8 +161,10 @@ impl Node {
         if let Some(torn) = torn {
             tracing::warn!(
                 bytes = torn.bytes,
-                "a crash left an unfinished entry in {}; it was cut off",
-                torn.path.display()
+                "the end of {} was no whole entry, as a crash leaves it, and was cut off; a copy is \
+                 kept in {}: if there was no crash, somebody changed the file",
+                torn.path.display(),
+                torn.kept.display()
             );
         }
         let ledger = hale_consensus::Config::new(

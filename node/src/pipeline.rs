@@ -316,9 +316,6 @@ impl Line {
         for happening in telling::decided(&incident, &decision) {
             self.parts.feed.tell(happening);
         }
-        if let Some(happening) = telling::escalated(&incident, &decision) {
-            self.parts.feed.tell(happening);
-        }
         tracing::info!(
             incident = %incident.id,
             route = decision.route.as_str(),

@@ -3,8 +3,8 @@
 use hale_model::ledger::EntryRef;
 use hale_model::record::Record;
 use hale_model::{
-    Anomaly, Decision, Direction, Happening, HostName, Incident, IncidentId, Route, ServiceName,
-    Stage, Timestamp,
+    Anomaly, Decision, Direction, Happening, HostName, Incident, IncidentId, ServiceName, Stage,
+    Timestamp,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -173,13 +173,6 @@ pub(crate) fn decided(incident: &Incident, decision: &Decision) -> [Happening; 3
 
 fn sign(v: f64) -> char {
     if v < 0.0 { '−' } else { '+' }
-}
-
-/// Nothing runs: a human has to look.
-pub(crate) fn escalated(incident: &Incident, decision: &Decision) -> Option<Happening> {
-    let text = format!("handed to a human: {}", decision.rationale);
-    (decision.route == Route::Escalate)
-        .then(|| Subject::of(incident).says(decision.at, Stage::Escalated, text, json!({})))
 }
 
 /// The record is on the chain.
