@@ -67,8 +67,9 @@ Examples:
   hale playbook run postgres_connection_pool_reset --service postgresql --param idle_seconds=600
   hale playbook run service_restart --incident inc_20260212_112600_a8f3b2c1
 
-A value is taken as JSON where it is JSON (600, true, [\"a\"]), as text elsewhere. A playbook that is
-not idempotent, or a frozen cluster, still asks or refuses.")]
+A value is taken as JSON where it is JSON (600, true, [\"a\"]), as text elsewhere. Who starts
+a playbook agrees to it; its checks, its lease and the record are as always, and while the cluster
+is frozen it is refused.")]
 pub(crate) struct RunArgs {
     /// Its name
     name: String,
