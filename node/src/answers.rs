@@ -27,6 +27,8 @@ pub(crate) const ASK: Duration = Duration::from_secs(5);
 const LATE_ROUNDS: u32 = 5;
 /// How many entries are looked at for a page that is filtered.
 const PAGE_SCAN: u64 = 2048;
+/// How many such pages are looked through for the entry of a freeze.
+const FREEZE_PAGES: u32 = 16;
 
 /// All that answers are made of.
 pub(crate) struct Inner {
@@ -185,6 +187,22 @@ impl Inner {
         }
     }
 
+    /// The state with the time that the freeze's own entry on the chain tells; without it where the
+    /// entry is older than what is looked at.
+    pub(crate) async fn dated(&self, state: FreezeState) -> FreezeState {
+        let Ok(segments) = self.segments() else {
+            return state;
+        };
+        if !state.frozen {
+            return state;
+        }
+        let since = tokio::task::spawn_blocking(move || frozen_since(&segments)).await;
+        FreezeState {
+            since: since.ok().flatten(),
+            ..state
+        }
+    }
+
     pub(crate) async fn status(&self, fresh: Consistency) -> Result<Status, Problem> {
         let (freeze, approvals) = self
             .ledger(fresh, |l| {
@@ -195,6 +213,7 @@ impl Inner {
                 (Self::freeze_state(l), waiting as u64)
             })
             .await?;
+        let freeze = self.dated(freeze).await;
         let incidents = self.known_incidents().await.unwrap_or_default();
         let counts = self
             .slots
@@ -484,9 +503,29 @@ impl Inner {
             entry,
         })
         .await?;
-        self.ledger(Consistency::Linearizable, Self::freeze_state)
-            .await
+        let state = self
+            .ledger(Consistency::Linearizable, Self::freeze_state)
+            .await?;
+        Ok(self.dated(state).await)
     }
+}
+
+/// When the latest freeze was written, looked for from the chain's end.
+fn frozen_since(chain: &Segments) -> Option<Timestamp> {
+    let mut end = chain.len();
+    for _ in 0..FREEZE_PAGES {
+        let from = end.saturating_sub(PAGE_SCAN);
+        let freezes = chain
+            .read(from..end)
+            .flatten()
+            .filter(|e| e.kind == EntryKind::Freeze);
+        let bodies = freezes.filter_map(|e| serde_json::from_slice::<Value>(&e.body).ok());
+        if let Some(latest) = bodies.filter(|b| b["frozen"] == json!(true)).last() {
+            return latest["at"].as_str()?.parse().ok();
+        }
+        end = from;
+    }
+    None
 }
 
 fn open(incidents: &[Incident]) -> usize {

@@ -215,7 +215,8 @@ impl Backend for NodeBackend {
 
     fn freeze_state(&self, consistency: Consistency) -> Reply<FreezeState> {
         later(&self.0, |n| async move {
-            n.ledger(consistency, Inner::freeze_state).await
+            let state = n.ledger(consistency, Inner::freeze_state).await?;
+            Ok(n.dated(state).await)
         })
     }
 

@@ -1,5 +1,5 @@
 //! The host's own state on disk, and the one home of sled for it: baselines, incidents, the
-//! execution journal, the outbox of records, log positions. Each value carries a checksum; what is
+//! execution journal, the outbox of records. Each value carries a checksum; what is
 //! written durably is on the platter before the call returns.
 //!
 //! sled takes damage for what a crash left, and goes on with less or nothing. So each part counts
@@ -23,17 +23,14 @@ pub(crate) enum Part {
     Journal,
     /// Records that the ledger has not acknowledged yet.
     Outbox,
-    /// How far each log file was read.
-    Logs,
 }
 
 impl Part {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 4] = [
         Self::Baselines,
         Self::Incidents,
         Self::Journal,
         Self::Outbox,
-        Self::Logs,
     ];
 
     fn name(self) -> &'static str {
@@ -42,7 +39,6 @@ impl Part {
             Self::Incidents => "incidents",
             Self::Journal => "journal",
             Self::Outbox => "outbox",
-            Self::Logs => "logs",
         }
     }
 }
