@@ -1,5 +1,7 @@
 //! What must hold of the ledger, whatever it is told.
 
+mod golden;
+
 use super::*;
 use hale_model::ledger::{Acquire, Scope};
 use hale_model::{Keypair, canonical};
