@@ -6,6 +6,7 @@
 //! [`merkle`] and [`checkpoint`] say what the whole chain is in 32 bytes; [`export`], [`verify`]
 //! and [`prove`] hand it to an auditor. Nothing here ever re-encodes what was signed.
 
+pub mod abandoned;
 pub mod actor;
 pub mod archive;
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod export;
 pub mod merkle;
 pub mod prove;
 pub mod record;
+pub mod removal;
 pub mod verify;
 
 pub use error::AuditError;

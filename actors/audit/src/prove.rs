@@ -126,7 +126,9 @@ where
             EntryKind::Intent => open.insert(fence, place),
             _ => open.remove(&fence),
         };
-        if body_of(&entry.body).is_some_and(|b| b.is_about(incident)) {
+        // What closes a grant of the incident belongs to it, even where it does not say so.
+        let closes = intent.is_some_and(|(index, _)| wanted.contains(&index));
+        if closes || body_of(&entry.body).is_some_and(|b| b.is_about(incident)) {
             for (index, signer) in [Some(place), intent].into_iter().flatten() {
                 wanted.insert(index);
                 signers.insert(signer);
@@ -266,8 +268,9 @@ fn given(trust: &Trust) -> BTreeSet<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abandoned;
     use crate::merkle::Frontier;
-    use crate::tests_support::{chain, key};
+    use crate::tests_support::{at, chain, extend, intent, key, lease};
 
     fn proof(incident: &str) -> Result<Proof, AuditError> {
         let chain = chain(9);
@@ -295,6 +298,22 @@ mod tests {
             read.verify(&Trust::Keys([key(9).node_id()].into()))
                 .is_err()
         );
+    }
+
+    #[test]
+    fn what_closes_a_grant_is_in_the_proof_though_it_does_not_name_the_incident() {
+        let mut chain = chain(0);
+        extend(&mut chain, 20, intent(&key(2), "inc_3"));
+        let closing = abandoned::sign(&lease(20, 2), "it was removed", at(1), &key(1));
+        extend(&mut chain, 20, closing);
+        let mut frontier = Frontier::default();
+        chain
+            .iter()
+            .for_each(|e| frontier.push(merkle::leaf(&e.to_bytes())));
+        let checkpoint = Checkpoint::sign(&frontier, chain[3].hash(), &key(1));
+        let incident = IncidentId::new("inc_3").unwrap();
+        let proof = prove(&incident, || chain.iter().cloned().map(Ok), &checkpoint).unwrap();
+        assert_eq!(proof.verify(&Trust::FirstEnrolment).unwrap(), chain[2..]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub use export::ExportVerifier;
 use crate::checkpoint::Checkpoint;
 use crate::enrolment;
 use crate::merkle::{self, Frontier};
+use crate::removal;
 use hale_model::chain::{Entry, signing_bytes};
 use hale_model::ledger::EntryKind;
 use hale_model::{Digest, IncidentId, NodeId};
@@ -20,7 +21,8 @@ pub const MAX_FAULTS: usize = 100;
 /// The most open grants that are remembered. The ledger allows far fewer.
 const MAX_OPEN: usize = 100_000;
 
-/// Whose signatures are believed to begin with; each enrolment adds one.
+/// Whose signatures are believed to begin with; each enrolment adds one, each removal takes one
+/// away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
     /// The key that enrols itself in the first entry.
@@ -77,7 +79,7 @@ pub enum Check {
     Chain,
     /// Each signature is its signer's over the stored bytes.
     Signature,
-    /// Each signer was enrolled before.
+    /// Each signer was enrolled before, and not removed since.
     Roster,
     /// Each grant is closed at most once, after it was opened.
     Grants,
@@ -142,6 +144,8 @@ impl Report {
 pub struct Verifier {
     founding: bool,
     roster: BTreeSet<NodeId>,
+    /// Who was taken off it.
+    removed: BTreeSet<NodeId>,
     frontier: Frontier,
     tip: Digest,
     last_fence: u64,
@@ -172,6 +176,7 @@ impl Verifier {
         Self {
             founding,
             roster,
+            removed: BTreeSet::new(),
             frontier: Frontier::default(),
             tip: Digest::ZERO,
             last_fence: 0,
@@ -242,15 +247,16 @@ impl Verifier {
         let founds =
             self.founding && self.report.entries == 0 && enrols == Some(Some(entry.signer));
         if !founds && !self.roster.contains(&entry.signer) {
-            let what = format!(
-                "it is signed by {}, whom no earlier entry enrols",
-                entry.signer.short()
-            );
+            let what = format!("it is signed by {}", self.stranger(&entry.signer));
             return self.fault(place, Check::Roster, what);
+        }
+        if entry.kind == EntryKind::Removal {
+            return self.remove(entry, place);
         }
         match enrols {
             Some(Some(node)) => {
                 self.roster.insert(node);
+                self.removed.remove(&node);
             }
             Some(None) => self.fault(
                 place,
@@ -258,6 +264,32 @@ impl Verifier {
                 "it enrols nobody: its body names no key".into(),
             ),
             None => {}
+        }
+    }
+
+    /// Who may not sign here, and why.
+    fn stranger(&self, signer: &NodeId) -> String {
+        let why = if self.removed.contains(signer) {
+            "who was removed before"
+        } else {
+            "whom no earlier entry enrols"
+        };
+        format!("{}, {why}", signer.short())
+    }
+
+    fn remove(&mut self, entry: &Entry, place: Place) {
+        match removal::node_of(&entry.body) {
+            Some(node) if self.roster.remove(&node) => {
+                self.removed.insert(node);
+            }
+            Some(node) => {
+                let what = format!("it removes {}, who is not on the roster", node.short());
+                self.fault(place, Check::Roster, what);
+            }
+            None => {
+                let what = "it removes nobody: its body names no key".into();
+                self.fault(place, Check::Roster, what);
+            }
         }
     }
 
@@ -325,10 +357,7 @@ impl Verifier {
             self.fault(place, Check::Checkpoint, format!("the checkpoint: {e}"));
         }
         if !self.roster.contains(&c.signer) {
-            let what = format!(
-                "the checkpoint is signed by {}, whom no entry enrols",
-                c.signer.short()
-            );
+            let what = format!("the checkpoint is signed by {}", self.stranger(&c.signer));
             self.fault(place, Check::Roster, what);
         }
         let read = self.report.entries;

@@ -117,6 +117,11 @@ name!(
     ApprovalId,
     "approval id"
 );
+name!(
+    /// A join token: `tok_5b1e9d20f3`. It names the token and opens nothing.
+    TokenId,
+    "token id"
+);
 
 fn stamped(prefix: &str, at: Timestamp, entropy: u32) -> String {
     format!("{prefix}_{}_{entropy:08x}", at.compact())
@@ -140,6 +145,14 @@ impl ApprovalId {
     /// The id of an approval that was asked for `at`.
     pub fn at(at: Timestamp, entropy: u32) -> Self {
         Self(stamped("apr", at, entropy))
+    }
+}
+
+impl TokenId {
+    /// The id made of these random bytes, `tok_` and ten hexadecimal digits.
+    pub fn of(entropy: [u8; 5]) -> Self {
+        let digits: String = entropy.iter().map(|b| format!("{b:02x}")).collect();
+        Self(format!("tok_{digits}"))
     }
 }
 

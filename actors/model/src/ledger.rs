@@ -2,10 +2,18 @@
 //! `node/consensus`; these are its words. They hold no clock, no float and no hash map: applying
 //! the same commands gives the same bytes on every node.
 
+mod policy;
+mod refusal;
+
+pub use policy::{Budget, BudgetLimit, Token, Waiting, WaitsFor};
+pub use refusal::{LedgerError, Refusal};
+
 use crate::chain::Entry;
 use crate::crypto::{Digest, NodeId, Signature};
 use crate::execution::OutcomeStatus;
-use crate::id::{ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName};
+use crate::id::{
+    ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName, TokenId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -56,6 +64,12 @@ pub enum EntryKind {
     Approval,
     /// The cluster was frozen or thawed.
     Freeze,
+    /// A node was taken off the roster.
+    Removal,
+    /// A join token was made or revoked.
+    Token,
+    /// A budget was set or dropped.
+    Budget,
 }
 
 impl EntryKind {
@@ -67,6 +81,9 @@ impl EntryKind {
             Self::Record => 2,
             Self::Approval => 3,
             Self::Freeze => 4,
+            Self::Removal => 5,
+            Self::Token => 6,
+            Self::Budget => 7,
         }
     }
 
@@ -78,6 +95,9 @@ impl EntryKind {
             2 => Self::Record,
             3 => Self::Approval,
             4 => Self::Freeze,
+            5 => Self::Removal,
+            6 => Self::Token,
+            7 => Self::Budget,
             _ => return None,
         })
     }
@@ -90,6 +110,9 @@ impl EntryKind {
             Self::Record => "record",
             Self::Approval => "approval",
             Self::Freeze => "freeze",
+            Self::Removal => "removal",
+            Self::Token => "token",
+            Self::Budget => "budget",
         }
     }
 }
@@ -208,7 +231,113 @@ pub enum Command {
         /// For the chain.
         entry: Signed,
     },
+    /// Makes a join token.
+    CreateToken {
+        /// Its id.
+        id: TokenId,
+        /// The hash of its secret: what both ends of a join prove knowledge of. The secret itself
+        /// is never said to the ledger, nor to the chain.
+        verifier: Digest,
+        /// How many nodes may join with it.
+        uses: u32,
+        /// For how long, in milliseconds, by the leader's clock.
+        ttl_ms: u64,
+        /// Who made it.
+        by: String,
+        /// When it ends by its maker's wall clock, in milliseconds since the epoch: shown, and
+        /// checked outside the ledger.
+        expires_at_ms: i64,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Ends a join token at once.
+    RevokeToken {
+        /// Which.
+        id: TokenId,
+        /// Who.
+        by: String,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// The leader's own clock has run a token's full ttl. Only a leader says so.
+    ExpireToken {
+        /// Which.
+        id: TokenId,
+    },
+    /// Puts a node that showed a token on the roster, and spends one use of it.
+    Admit {
+        /// Which token it showed.
+        token: TokenId,
+        /// Its key.
+        node: NodeId,
+        /// Its host.
+        host: HostName,
+        /// An enrolment, for the chain; a member that vouches signs it.
+        entry: Signed,
+    },
+    /// Takes a node off the roster, for good.
+    Remove {
+        /// Which.
+        node: NodeId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+        /// A removal that names the node, for the chain; any member signs it, the node itself to
+        /// leave.
+        entry: Signed,
+    },
+    /// A waiting execution has not asked again for as long as it may. Only a leader says so.
+    ExpireWait {
+        /// Which.
+        execution: ExecutionId,
+        /// The [`Waiting::generation`] that was seen; a later question makes this stale.
+        generation: u64,
+    },
+    /// Sets a budget, or another one of the same name anew.
+    SetBudget {
+        /// Which, and how much.
+        budget: Budget,
+        /// Who.
+        by: String,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Drops a budget.
+    DropBudget {
+        /// Which.
+        name: String,
+        /// Who.
+        by: String,
+        /// For the chain.
+        entry: Signed,
+    },
+    /// Tells what a node runs, by which the hosts of a service are counted.
+    Services {
+        /// Which node.
+        node: NodeId,
+        /// Its services, sorted, each once, at most [`MAX_SERVICES`].
+        services: Vec<ServiceName>,
+    },
+    /// An hour of the leader's own clock has gone since it applied a grant: its mark on an hourly
+    /// budget is taken back. Only a leader says so.
+    Refill {
+        /// Which budget.
+        budget: String,
+        /// The grant that left the mark.
+        fence: Fence,
+    },
+    /// From here on the ledger follows these rules; a version below those in force changes
+    /// nothing. What an older binary wrote is applied by the older rules, so that it leads to the
+    /// same chain. Only a leader says so.
+    Rules {
+        /// Their version.
+        version: u32,
+    },
 }
+
+/// The most services that one node tells of.
+pub const MAX_SERVICES: usize = 64;
 
 /// Asks for the exclusive right to act on a scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,90 +483,6 @@ impl From<&Entry> for EntryRef {
             previous: e.previous,
         }
     }
-}
-
-/// Why the ledger said no.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// Another holds a lease that conflicts.
-    #[error("{scope} is leased under fence {fence} by node {} for {playbook}", holder.short())]
-    Held {
-        /// What is held.
-        scope: Scope,
-        /// Its fence.
-        fence: Fence,
-        /// By whom.
-        holder: NodeId,
-        /// For which playbook.
-        playbook: PlaybookName,
-    },
-    /// The cluster is frozen.
-    #[error("the cluster is frozen by {by}: {reason}; `hale thaw` lifts it")]
-    Frozen {
-        /// By whom.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-    /// There is no such lease, or it has ended.
-    #[error("fence {0} is not a live lease of this holder")]
-    StaleFence(Fence),
-    /// The grant was closed before.
-    #[error("the grant under fence {0} was closed before")]
-    AlreadyClosed(Fence),
-    /// The node is not on the roster.
-    #[error("node {} is not on the roster", .0.short())]
-    UnknownNode(NodeId),
-    /// A signature does not hold, or its signer is not who it should be.
-    #[error("the entry's signature is not this node's over these bytes")]
-    BadSignature,
-    /// The entry is of the wrong kind, not canonical JSON, or too large.
-    #[error("the entry can't be written: {0}")]
-    BadEntry(String),
-    /// There is no such approval.
-    #[error("there is no approval {0}; `hale status` lists those that wait")]
-    UnknownApproval(ApprovalId),
-    /// The approval does not wait any more.
-    #[error("approval {id} is {state:?}, it can't be answered any more")]
-    NotWaiting {
-        /// Which.
-        id: ApprovalId,
-        /// What it is now.
-        state: ApprovalState,
-    },
-    /// The plan is not the one that was approved.
-    #[error("the plan is not the one that was approved: {approved} was, {asked} is asked for")]
-    PlanChanged {
-        /// What was approved.
-        approved: Digest,
-        /// What is asked for.
-        asked: Digest,
-    },
-    /// Too many wait already.
-    #[error("{what}: {limit} is the limit")]
-    Full {
-        /// Of what.
-        what: String,
-        /// How many there may be.
-        limit: u64,
-    },
-}
-
-/// Why there is no answer from the ledger. The command may or may not have been applied.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LedgerError {
-    /// No leader within the time a write waits.
-    #[error("no leader answered within {0} ms; `hale status` shows the group")]
-    NoLeader(u64),
-    /// The disk does not take writes.
-    #[error("the ledger's disk does not take writes: {0}")]
-    Storage(String),
-    /// The node is stopping.
-    #[error("the ledger is stopping")]
-    Stopping,
-    /// Too much waits.
-    #[error("the ledger has too much waiting; try again")]
-    Busy,
 }
 
 /// Verified outcomes of one playbook on one service, counted by the ledger.

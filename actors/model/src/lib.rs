@@ -26,7 +26,9 @@ pub use crypto::{Digest, Keypair, NodeId, Signature};
 pub use decision::{Confidence, Decision, Gate, Match, Route};
 pub use execution::{ExecutionReport, LogLine, Outcome, OutcomeStatus, Plan, StepStatus};
 pub use happening::{Happening, Stage};
-pub use id::{ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName};
+pub use id::{
+    ApprovalId, ExecutionId, Fence, HostName, IncidentId, PlaybookName, ServiceName, TokenId,
+};
 pub use incident::{Consumer, Incident, IncidentState};
 pub use reading::{Anomaly, BaselineStats, Direction, Observed, Reading, Severity};
 pub use series::{Batch, Bounds, Event, EventSource, Harm, Level, Sample, SeriesKey, SeriesKind};

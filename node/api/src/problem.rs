@@ -152,6 +152,18 @@ impl From<Refusal> for Problem {
             Refusal::StaleFence(_) | Refusal::AlreadyClosed(_) => (Code::Refused, "hale leases"),
             Refusal::BadSignature | Refusal::BadEntry(_) => (Code::Internal, "hale audit verify"),
             Refusal::Full { .. } => (Code::Unavailable, "try again in a minute; hale status"),
+            Refusal::Queued { .. } => (Code::Refused, "hale leases"),
+            Refusal::BudgetSpent { .. } => (Code::Refused, "hale budget ls"),
+            Refusal::UnknownBudget(_) => (Code::NotFound, "hale budget ls"),
+            Refusal::UnknownToken(_) => (Code::NotFound, "hale token create"),
+            Refusal::TokenUsedUp(_) | Refusal::TokenExpired(_) => {
+                (Code::Refused, "hale token create")
+            }
+            Refusal::HostTaken { .. } | Refusal::LastNode => (Code::Refused, "hale status"),
+            Refusal::WasRemoved(_) => (
+                Code::Refused,
+                "wipe the data directory and join as a new node: hale join",
+            ),
         };
         Self::new(code, message, next)
     }

@@ -1,28 +1,39 @@
-//! When leases and approvals run out, as a pure machine: the leader runs the full ttl on its own
-//! clock from the moment it applied the grant, anew after an election or a restart. So a lease
-//! never ends early, whatever the clocks of others say.
+//! When leases, approvals and all else that is counted in time run out, as a pure machine: the
+//! leader runs the full ttl on its own clock from the moment it applied the grant, anew after an
+//! election or a restart. So nothing ever ends early, whatever the clocks of others say.
 
-use crate::ledger::{Ledger, News};
-use hale_model::ledger::{ApprovalState, Command};
-use hale_model::{ApprovalId, Fence};
-use std::collections::BTreeMap;
+use crate::ledger::{Ledger, News, RULES, limits};
+use hale_model::ledger::{ApprovalState, Command, Lease, Waiting};
+use hale_model::{ApprovalId, ExecutionId, Fence, TokenId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What is proposed is proposed again after this long, if the ledger has not said it happened.
 const AGAIN: Duration = Duration::from_secs(1);
+/// As many are proposed at once, so that they fit the queue of commands beside those of others.
+const AT_ONCE: usize = 256;
 
 /// What can run out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     Lease(Fence),
     Approval(ApprovalId),
+    Token(TokenId),
+    /// A place in the line for a lease.
+    Wait(ExecutionId),
+    /// A mark on an hourly budget.
+    Mark(String, Fence),
+    /// The grant of a node that was removed: after its ttl the node can't act under it any more.
+    Orphan(Fence),
+    /// The rules of an older binary.
+    Rules,
 }
 
 /// Something that runs out `ttl` from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Watch {
     pub(crate) subject: Subject,
-    /// Of a lease: how often it was renewed.
+    /// Of a lease: how often it was renewed. Of a place in the line: its last question.
     pub(crate) generation: u64,
     pub(crate) ttl: Duration,
 }
@@ -43,10 +54,12 @@ pub(crate) enum Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Propose that the lease ran out.
-    Expire { fence: Fence, generation: u64 },
+    /// Propose that it ran out.
+    Propose(Command),
     /// Propose that nobody answered in time.
     CloseApproval(ApprovalId),
+    /// Propose to close the grant of a node that was removed.
+    CloseOrphan(Fence),
 }
 
 #[derive(Debug)]
@@ -60,19 +73,21 @@ struct Timer {
 pub(crate) struct Expiry {
     leading: bool,
     timers: BTreeMap<Subject, Timer>,
+    /// The same, by when they are due.
+    by_due: BTreeSet<(Duration, Subject)>,
 }
 
 impl Expiry {
     pub(crate) fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Leading(open) => {
+                *self = Self::default();
                 self.leading = true;
-                self.timers.clear();
                 open.into_iter().for_each(|watch| self.arm(now, watch));
             }
             Event::Following => *self = Self::default(),
             Event::Began(watch) if self.leading => self.arm(now, watch),
-            Event::Ended(subject) => drop(self.timers.remove(&subject)),
+            Event::Ended(subject) => self.disarm(&subject),
             Event::Tick => return self.due_by(now),
             Event::Began(_) => {}
         }
@@ -81,87 +96,155 @@ impl Expiry {
 
     /// When the next thing runs out.
     pub(crate) fn next_due(&self) -> Option<Duration> {
-        self.timers.values().map(|t| t.due).min()
+        self.by_due.first().map(|(due, _)| *due)
     }
 
     fn arm(&mut self, now: Duration, watch: Watch) {
-        let timer = Timer {
-            generation: watch.generation,
-            due: now.saturating_add(watch.ttl),
-        };
-        self.timers.insert(watch.subject, timer);
+        let due = now.saturating_add(watch.ttl);
+        self.set(watch.subject, watch.generation, due);
+    }
+
+    fn set(&mut self, subject: Subject, generation: u64, due: Duration) {
+        self.disarm(&subject);
+        self.by_due.insert((due, subject.clone()));
+        self.timers.insert(subject, Timer { generation, due });
+    }
+
+    fn disarm(&mut self, subject: &Subject) {
+        if let Some(timer) = self.timers.remove(subject) {
+            self.by_due.remove(&(timer.due, subject.clone()));
+        }
     }
 
     fn due_by(&mut self, now: Duration) -> Vec<Effect> {
+        let due = self.by_due.iter().take_while(|(due, _)| *due <= now);
+        let due: Vec<_> = due.take(AT_ONCE).map(|(_, s)| s.clone()).collect();
         let mut effects = vec![];
-        for (subject, timer) in self.timers.iter_mut().filter(|(_, t)| t.due <= now) {
-            timer.due = now.saturating_add(AGAIN);
-            effects.push(match subject {
-                Subject::Lease(fence) => Effect::Expire {
-                    fence: *fence,
-                    generation: timer.generation,
-                },
-                Subject::Approval(id) => Effect::CloseApproval(id.clone()),
-            });
+        for subject in due {
+            let generation = self.timers.get(&subject).map_or(0, |t| t.generation);
+            effects.push(effect_of(&subject, generation));
+            self.set(subject, generation, now.saturating_add(AGAIN));
         }
         effects
     }
 }
 
-impl Effect {
-    /// The command for a lease; an approval's needs an entry to be signed.
-    pub(crate) fn command(&self) -> Option<Command> {
-        match self {
-            Self::Expire { fence, generation } => Some(Command::Expire {
-                fence: *fence,
-                generation: *generation,
-            }),
-            Self::CloseApproval(_) => None,
+fn effect_of(subject: &Subject, generation: u64) -> Effect {
+    Effect::Propose(match subject.clone() {
+        Subject::Lease(fence) => Command::Expire { fence, generation },
+        Subject::Token(id) => Command::ExpireToken { id },
+        Subject::Wait(execution) => Command::ExpireWait {
+            execution,
+            generation,
+        },
+        Subject::Mark(budget, fence) => Command::Refill { budget, fence },
+        Subject::Rules => Command::Rules { version: RULES },
+        Subject::Approval(id) => return Effect::CloseApproval(id),
+        Subject::Orphan(fence) => return Effect::CloseOrphan(fence),
+    })
+}
+
+impl Watch {
+    fn new(subject: Subject, ttl: Duration) -> Self {
+        Self {
+            subject,
+            generation: 0,
+            ttl,
         }
     }
+
+    fn lease(l: &Lease) -> Self {
+        Self {
+            generation: l.generation,
+            ..Self::new(Subject::Lease(l.fence), Duration::from_millis(l.ttl_ms))
+        }
+    }
+
+    fn orphan(l: &Lease) -> Self {
+        Self::new(Subject::Orphan(l.fence), Duration::from_millis(l.ttl_ms))
+    }
+
+    fn approval(id: &ApprovalId, ttl_ms: u64) -> Self {
+        let subject = Subject::Approval(id.clone());
+        Self::new(subject, Duration::from_millis(ttl_ms))
+    }
+
+    fn token(id: &TokenId, ttl_ms: u64) -> Self {
+        Self::new(Subject::Token(id.clone()), Duration::from_millis(ttl_ms))
+    }
+
+    fn wait(w: &Waiting) -> Self {
+        Self {
+            generation: w.generation,
+            ..Self::new(Subject::Wait(w.execution.clone()), limits::WAIT_TTL)
+        }
+    }
+
+    fn mark(budget: &str, fence: Fence) -> Self {
+        let subject = Subject::Mark(budget.to_owned(), fence);
+        Self::new(subject, limits::REFILL_AFTER)
+    }
+}
+
+/// An approval that was given waits once more, to be used.
+fn is_open(state: ApprovalState) -> bool {
+    matches!(state, ApprovalState::Waiting | ApprovalState::Approved)
 }
 
 /// All that can run out in this ledger.
 pub(crate) fn open(ledger: &Ledger) -> Vec<Watch> {
-    let leases = ledger.leases().filter(|l| l.live).map(|l| Watch {
-        subject: Subject::Lease(l.fence),
-        generation: l.generation,
-        ttl: Duration::from_millis(l.ttl_ms),
-    });
-    let is_open = |state| matches!(state, ApprovalState::Waiting | ApprovalState::Approved);
-    let approvals = ledger
-        .approvals()
-        .filter(|a| is_open(a.state))
-        .map(|a| Watch {
-            subject: Subject::Approval(a.id.clone()),
-            generation: 0,
-            ttl: Duration::from_millis(a.ttl_ms),
-        });
-    leases.chain(approvals).collect()
+    let mut open = vec![];
+    open.extend(ledger.leases().filter(|l| l.live).map(Watch::lease));
+    let orphans = ledger.leases().filter(|l| !ledger.is_enrolled(&l.holder));
+    open.extend(orphans.map(Watch::orphan));
+    let approvals = ledger.approvals().filter(|a| is_open(a.state));
+    open.extend(approvals.map(|a| Watch::approval(&a.id, a.ttl_ms)));
+    let tokens = ledger.tokens().filter(|t| t.live);
+    open.extend(tokens.map(|t| Watch::token(&t.id, t.ttl_ms)));
+    open.extend(ledger.waiting().map(Watch::wait));
+    open.extend(ledger.marks().map(|(b, f)| Watch::mark(b, f)));
+    if ledger.rules() < RULES {
+        open.push(Watch::new(Subject::Rules, Duration::ZERO));
+    }
+    open
 }
 
-/// What news of the ledger means here. An approval that was given waits once more, to be used.
-pub(crate) fn event_of(news: &News) -> Option<Event> {
+/// What news of the ledger means here.
+pub(crate) fn events_of(news: &News) -> Vec<Event> {
+    use Event::{Began, Ended};
     match news {
-        News::Granted(l) | News::Renewed(l) => Some(Event::Began(Watch {
-            subject: Subject::Lease(l.fence),
-            generation: l.generation,
-            ttl: Duration::from_millis(l.ttl_ms),
-        })),
-        News::Expired(l) | News::Closed { lease: l, .. } => {
-            Some(Event::Ended(Subject::Lease(l.fence)))
-        }
+        News::Granted(l) | News::Renewed(l) => vec![Began(Watch::lease(l))],
+        News::Expired(l) => vec![Ended(Subject::Lease(l.fence))],
+        News::Orphaned(l) => vec![Began(Watch::orphan(l))],
+        News::Closed { lease: l, .. } => vec![
+            Ended(Subject::Lease(l.fence)),
+            Ended(Subject::Orphan(l.fence)),
+        ],
         News::Approval {
             id, state, ttl_ms, ..
-        } => Some(match state {
-            ApprovalState::Waiting | ApprovalState::Approved => Event::Began(Watch {
-                subject: Subject::Approval(id.clone()),
-                generation: 0,
-                ttl: Duration::from_millis(*ttl_ms),
-            }),
-            _ => Event::Ended(Subject::Approval(id.clone())),
-        }),
-        News::Enrolled { .. } | News::Frozen { .. } | News::Appended { .. } => None,
+        } if is_open(*state) => vec![Began(Watch::approval(id, *ttl_ms))],
+        News::Approval { id, .. } => vec![Ended(Subject::Approval(id.clone()))],
+        News::Token {
+            id,
+            made_for_ms: Some(ttl_ms),
+            ..
+        } => vec![Began(Watch::token(id, *ttl_ms))],
+        News::Token {
+            id, live: false, ..
+        } => vec![Ended(Subject::Token(id.clone()))],
+        News::Waits(w) => vec![Began(Watch::wait(w))],
+        News::WaitEnded(execution) => vec![Ended(Subject::Wait(execution.clone()))],
+        News::Marked { budget, fence } => vec![Began(Watch::mark(budget, *fence))],
+        News::Refilled { budget, fence } => {
+            vec![Ended(Subject::Mark(budget.clone(), *fence))]
+        }
+        News::Rules(_) => vec![Ended(Subject::Rules)],
+        News::Token { live: true, .. }
+        | News::Enrolled { .. }
+        | News::Removed { .. }
+        | News::Budget { .. }
+        | News::Frozen { .. }
+        | News::Appended { .. } => vec![],
     }
 }
 
@@ -184,10 +267,10 @@ mod tests {
     }
 
     fn expire(fence: u64, generation: u64) -> Vec<Effect> {
-        vec![Effect::Expire {
+        vec![Effect::Propose(Command::Expire {
             fence: Fence(fence),
             generation,
-        }]
+        })]
     }
 
     #[test]
@@ -222,6 +305,49 @@ mod tests {
         assert_eq!(e.next_due(), None);
     }
 
+    #[test]
+    fn each_thing_that_runs_out_is_proposed_in_its_own_words() {
+        let mut e = Expiry::default();
+        let token = TokenId::new("tok_1").unwrap();
+        let execution = ExecutionId::new("exe_1").unwrap();
+        let wait = Watch {
+            generation: 7,
+            ..Watch::new(Subject::Wait(execution.clone()), limits::WAIT_TTL)
+        };
+        let open = vec![
+            Watch::token(&token, 60_000),
+            wait,
+            Watch::mark("b", Fence(3)),
+            Watch::new(Subject::Orphan(Fence(4)), at(30_000)),
+            Watch::new(Subject::Rules, Duration::ZERO),
+        ];
+        e.on(at(0), Event::Leading(open));
+        let rules = Command::Rules { version: RULES };
+        assert_eq!(e.on(at(0), Event::Tick), [Effect::Propose(rules)]);
+        e.on(at(0), Event::Ended(Subject::Rules));
+        assert!(e.on(at(4_999), Event::Tick).is_empty());
+        let gone = Command::ExpireWait {
+            execution: execution.clone(),
+            generation: 7,
+        };
+        assert_eq!(e.on(at(5_000), Event::Tick), [Effect::Propose(gone)]);
+        e.on(at(5_000), Event::Ended(Subject::Wait(execution)));
+        assert_eq!(
+            e.on(at(30_000), Event::Tick),
+            [Effect::CloseOrphan(Fence(4))]
+        );
+        e.on(at(30_000), Event::Ended(Subject::Orphan(Fence(4))));
+        let gone = Command::ExpireToken { id: token.clone() };
+        assert_eq!(e.on(at(60_000), Event::Tick), [Effect::Propose(gone)]);
+        e.on(at(60_000), Event::Ended(Subject::Token(token)));
+        assert!(e.on(at(3_599_999), Event::Tick).is_empty());
+        let refill = Command::Refill {
+            budget: "b".into(),
+            fence: Fence(3),
+        };
+        assert_eq!(e.on(at(3_600_000), Event::Tick), [Effect::Propose(refill)]);
+    }
+
     proptest! {
         #[test]
         fn nothing_runs_out_before_its_ttl_or_while_following(
@@ -239,7 +365,7 @@ mod tests {
                     e.on(at(now), Event::Leading(open.clone()));
                 }
                 for effect in e.on(at(now), Event::Tick) {
-                    let Effect::Expire { fence, .. } = effect else { unreachable!() };
+                    let Effect::Propose(Command::Expire { fence, .. }) = effect else { unreachable!() };
                     prop_assert!(leading && now >= lead_from + ttls[fence.0 as usize]);
                 }
             }

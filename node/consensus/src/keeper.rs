@@ -5,8 +5,9 @@ use crate::clock::Clock;
 use crate::expiry::{self, Effect, Event, Expiry};
 use crate::ledger::News;
 use crate::shell::{Running, Shell};
-use hale_model::ledger::{ApprovalState, Command, EntryKind, LedgerError, Signed};
-use hale_model::{ApprovalId, canonical};
+use hale_audit::abandoned;
+use hale_model::ledger::{ApprovalState, Command, Disposition, EntryKind, LedgerError, Signed};
+use hale_model::{ApprovalId, Fence, OutcomeStatus, canonical};
 use openraft::ServerState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,23 +57,24 @@ async fn keep(
         let wait = expiry
             .next_due()
             .map_or(IDLE, |due| due.saturating_sub(clock.now()));
-        let event = tokio::select! {
+        let events = tokio::select! {
             changed = metrics.changed() => match changed {
-                Ok(()) => None,
+                Ok(()) => vec![],
                 Err(_) => return,
             },
             one = news.recv() => match one {
-                Ok(one) => expiry::event_of(&one),
+                Ok(one) => expiry::events_of(&one),
                 // Too much happened at once: begin anew from what is open.
                 Err(RecvError::Lagged(_)) => {
                     leads_in = None;
-                    None
+                    vec![]
                 }
                 Err(RecvError::Closed) => return,
             },
-            () = tokio::time::sleep(wait) => Some(Event::Tick),
+            () = tokio::time::sleep(wait) => vec![Event::Tick],
         };
-        let effects = event.map_or_else(Vec::new, |e| expiry.on(clock.now(), e));
+        let effects = events.into_iter().flat_map(|e| expiry.on(clock.now(), e));
+        let effects: Vec<_> = effects.collect();
         for effect in effects {
             let shell = Arc::clone(shell);
             tokio::spawn(async move { perform(&shell, effect).await });
@@ -82,13 +84,13 @@ async fn keep(
 
 /// What is not taken now is proposed again by the machine.
 async fn perform(shell: &Shell, effect: Effect) {
-    let command = match (&effect, effect.command()) {
-        (_, Some(command)) => command,
-        (Effect::CloseApproval(id), None) => match closing(shell, id) {
-            Some(command) => command,
-            None => return,
-        },
-        (Effect::Expire { .. }, None) => return,
+    let command = match &effect {
+        Effect::Propose(command) => Some(command.clone()),
+        Effect::CloseApproval(id) => closing(shell, id),
+        Effect::CloseOrphan(fence) => abandoning(shell, *fence),
+    };
+    let Some(command) = command else {
+        return;
     };
     let patience = shell.config.timeouts.write;
     match shell.queue.propose(command, patience).await {
@@ -112,5 +114,19 @@ fn closing(shell: &Shell, id: &ApprovalId) -> Option<Command> {
         approval: id.clone(),
         state: ApprovalState::Expired,
         entry,
+    })
+}
+
+/// The node can't say how it ended: this one says that it is not known.
+fn abandoning(shell: &Shell, fence: Fence) -> Option<Command> {
+    let lease = shell.ledger.read().lease(fence).cloned()?;
+    let reason = "its node was removed from the cluster; how far it came is not known";
+    let at = crate::shell::wall_clock();
+    Some(Command::Close {
+        fence,
+        holder: lease.holder,
+        disposition: Disposition::Abandoned,
+        outcome: OutcomeStatus::Abandoned,
+        entry: abandoned::sign(&lease, reason, at, &shell.config.key),
     })
 }

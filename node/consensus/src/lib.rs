@@ -21,7 +21,7 @@ mod store;
 mod types;
 
 pub use chain_store::ChainStore;
-pub use ledger::{Ledger, News};
+pub use ledger::{Ledger, News, may_forward};
 pub use metrics::Metrics;
 pub use network::{Lane, MAX_FRAME_BYTES, NoPeers, PeerTransport, TransportError};
 pub use segments::SegmentChain;

@@ -95,6 +95,7 @@ fn bytes_of(command: &Command) -> usize {
         Command::Enrol { entry, .. }
         | Command::Close { entry, .. }
         | Command::Append { entry }
+        | Command::Admit { entry, .. }
         | Command::CloseApproval { entry, .. } => signed(entry),
         Command::Acquire(a) => signed(&a.entry),
         Command::AskApproval(a) => signed(&a.entry) + a.plan.len() + a.rationale.len(),
@@ -102,7 +103,20 @@ fn bytes_of(command: &Command) -> usize {
         Command::Freeze {
             entry, by, reason, ..
         } => signed(entry) + by.len() + reason.len(),
-        Command::Renew { .. } | Command::Expire { .. } => 0,
+        Command::Remove {
+            entry, by, reason, ..
+        } => signed(entry) + by.len() + reason.len(),
+        Command::CreateToken { entry, by, .. }
+        | Command::RevokeToken { entry, by, .. }
+        | Command::SetBudget { entry, by, .. } => signed(entry) + by.len(),
+        Command::DropBudget { entry, by, name } => signed(entry) + by.len() + name.len(),
+        Command::Services { services, .. } => services.iter().map(|s| s.as_str().len() + 8).sum(),
+        Command::Refill { budget, .. } => budget.len(),
+        Command::Renew { .. }
+        | Command::Expire { .. }
+        | Command::ExpireToken { .. }
+        | Command::ExpireWait { .. }
+        | Command::Rules { .. } => 0,
     }
 }
 

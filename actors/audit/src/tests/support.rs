@@ -4,7 +4,7 @@ use crate::enrolment;
 use hale_model::chain::Entry;
 use hale_model::decision::Confidence;
 use hale_model::execution::{LogLine, Mode, StepStatus};
-use hale_model::ledger::{EntryKind, Scope, Signed};
+use hale_model::ledger::{EntryKind, Lease, Scope, Signed};
 use hale_model::*;
 use serde_json::json;
 
@@ -191,6 +191,21 @@ pub(crate) fn record(key: &Keypair, incident: &str, fence: u64) -> Signed {
         "outcome": { "reason": "it said \"no\"\n", "status": "success" },
     });
     Signed::new(EntryKind::Record, body.to_string().into_bytes(), key)
+}
+
+pub(crate) fn lease(fence: u64, holder: u8) -> Lease {
+    Lease {
+        fence: Fence(fence),
+        scope: Scope::Custom("deploys".into()),
+        holder: key(holder).node_id(),
+        ttl_ms: 30_000,
+        generation: 0,
+        execution: ExecutionId::at(at(4), 1),
+        plan_digest: Digest::of(b"plan"),
+        playbook: PlaybookName::new("restart").unwrap(),
+        service: None,
+        live: false,
+    }
 }
 
 /// Two nodes enrolled, then `runs` grants opened and closed by turns.

@@ -1,6 +1,7 @@
 use super::*;
-use crate::export;
-use crate::tests_support::{chain, extend, intent, key, record};
+use crate::tests_support::{at, chain, extend, intent, key, lease, record};
+use crate::{abandoned, export};
+use hale_model::ledger::Signed;
 use proptest::prelude::*;
 
 fn checkpoint(chain: &[Entry], signer: u8) -> Checkpoint {
@@ -110,6 +111,57 @@ fn a_signer_whom_nobody_enrolled_is_found() {
     let report = verify_entries(&c);
     assert!(!report.passes(Check::Roster));
     assert!(report.passes(Check::Signature));
+}
+
+fn removal(of: u8, by: u8) -> Signed {
+    let host = hale_model::HostName::new("db").unwrap();
+    removal::sign(key(of).node_id(), &host, "ada", "retired", at(0), &key(by))
+}
+
+#[test]
+fn a_removed_node_may_not_sign_any_more() {
+    let mut c = chain(2);
+    extend(&mut c, 20, intent(&key(2), "inc_open"));
+    extend(&mut c, 0, removal(2, 1));
+    let report = verify_entries(&c);
+    assert!(report.is_sound(), "{:?}", report.faults);
+    assert_eq!(report.roster, [key(1).node_id()].into());
+    let mut forged = c.clone();
+    extend(&mut forged, 20, record(&key(2), "inc_open", 20));
+    let report = verify_entries(&forged);
+    assert_eq!(report.failed, [Check::Roster].into());
+    assert!(report.faults[0].what.contains("was removed before"));
+    // Another member may close what it left open.
+    extend(
+        &mut c,
+        20,
+        abandoned::sign(&lease(20, 2), "it was removed", at(1), &key(1)),
+    );
+    let report = verify_entries(&c);
+    assert!(report.is_sound() && report.open_grants.is_empty());
+    let mut v = Verifier::new(Trust::FirstEnrolment);
+    c.iter().for_each(|e| v.entry(e));
+    v.checkpoint(&checkpoint(&c, 2));
+    assert!(!v.finish().passes(Check::Roster));
+}
+
+#[test]
+fn a_removal_of_nobody_is_a_fault() {
+    for forged in [
+        removal(9, 1),
+        Signed::new(EntryKind::Removal, b"{}".to_vec(), &key(1)),
+    ] {
+        let mut c = chain(0);
+        extend(&mut c, 0, forged);
+        assert_eq!(verify_entries(&c).failed, [Check::Roster].into());
+    }
+}
+
+#[test]
+fn a_node_may_remove_itself() {
+    let mut c = chain(0);
+    extend(&mut c, 0, removal(2, 2));
+    assert!(verify_entries(&c).is_sound());
 }
 
 #[test]

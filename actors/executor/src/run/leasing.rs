@@ -46,9 +46,10 @@ impl Run {
             // An older question may still become a grant: it has to be closed then.
             State::Leasing { .. } if !self.lease.is_settled() => {}
             State::Leasing { since } => match refusal {
-                Refusal::Held { .. } | Refusal::Full { .. } => {
-                    self.refused_for_now(*since, &refusal)
-                }
+                Refusal::Held { .. }
+                | Refusal::Full { .. }
+                | Refusal::Queued { .. }
+                | Refusal::BudgetSpent { .. } => self.refused_for_now(*since, &refusal),
                 Refusal::Frozen { .. } => {
                     self.conclude(
                         OutcomeStatus::Escalated,

@@ -313,6 +313,37 @@ fn a_run_whose_journal_can_not_be_written_starts_nothing() {
 }
 
 #[test]
+fn a_place_in_line_and_a_spent_budget_are_waited_for() {
+    let plan = setup(samples::playbook()).intent.plan;
+    let refusals = [
+        Refusal::Queued {
+            scope: plan.scope,
+            position: 2,
+            ahead: plan.execution,
+        },
+        Refusal::BudgetSpent {
+            budget: "restarts".into(),
+            limit_text: "at most 1 an hour".into(),
+            used: 1,
+        },
+    ];
+    for refusal in refusals {
+        let mut run = Run::new(setup(samples::playbook()));
+        let t = Duration::from_secs(1);
+        run.on(t, samples::OPENED, Event::Begin);
+        let result = Ok(());
+        run.on(t, samples::OPENED, Event::Journaled { seq: 0, result });
+        let answer = Ok(Answer::Refused(refusal));
+        run.on(t, samples::OPENED, Event::Leased { ask: 1, answer });
+        assert!(!run.is_over());
+        let again = run.next_wake().unwrap();
+        assert_eq!(again, t + Duration::from_secs(1));
+        let effects = run.on(again, samples::OPENED, Event::Tick);
+        assert!(matches!(effects[..], [Effect::Acquire { ask: 2 }]));
+    }
+}
+
+#[test]
 fn a_refused_approval_escalates_with_what_the_ledger_said() {
     let mut run = Run::new(setup(samples::playbook()));
     let t = Duration::from_secs(1);

@@ -50,7 +50,16 @@ const ENTRIES: &[Parameter] = &[
     limit(1000, "how many at most (default: 50)"),
     parameter(
         "kind",
-        ValueKind::OneOf(&["enrolment", "intent", "record", "approval", "freeze"]),
+        ValueKind::OneOf(&[
+            "enrolment",
+            "intent",
+            "record",
+            "approval",
+            "freeze",
+            "removal",
+            "token",
+            "budget",
+        ]),
         "of this kind only",
     ),
     parameter("incident", ValueKind::Text, "of this incident only"),

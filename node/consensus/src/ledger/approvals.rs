@@ -2,7 +2,7 @@
 
 use super::{Applied, Asked, Ledger, News, Row, check, limits};
 use hale_model::ledger::{Answer, Approval, ApprovalState, EntryKind, Refusal, Signed};
-use hale_model::{ApprovalId, Digest, Fence};
+use hale_model::{ApprovalId, Digest, Fence, NodeId};
 
 /// Whether it still stands for something: it waits, or was given and not used yet.
 fn is_open(state: ApprovalState) -> bool {
@@ -177,6 +177,17 @@ impl Ledger {
             let Some(oldest) = oldest else { return };
             self.approvals.remove(&oldest);
             self.touched.insert(Row::Approval(oldest));
+        }
+    }
+
+    /// What a node asked and won't do any more.
+    pub(super) fn end_approvals_of(&mut self, index: u64, node: &NodeId, out: &mut Applied) {
+        let own = self
+            .approvals()
+            .filter(|a| a.node == *node && is_open(a.state));
+        let own: Vec<_> = own.map(|a| a.id.clone()).collect();
+        for id in own {
+            self.settle(index, &id, ApprovalState::Superseded, out);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Leases: granted, renewed, expired, and each closed exactly once.
 
+use super::queue::Kept;
 use super::roster::signature_of;
 use super::{Applied, Ledger, News, Row, check, limits};
 use hale_model::ledger::{
-    Acquire, Answer, ApprovalState, Disposition, EntryKind, Lease, Refusal, Scope, Signed,
+    Acquire, Answer, ApprovalState, Disposition, EntryKind, Lease, Refusal, Scope, Signed, WaitsFor,
 };
 use hale_model::{Fence, NodeId, OutcomeStatus};
 
@@ -25,8 +26,33 @@ impl Ledger {
             return Err(Refusal::Frozen { by, reason });
         }
         self.check_approval(&ask)?;
+        self.check_place(&ask)?;
+        let needs = self.budgets_of(ask.service.as_ref());
+        if let Some(kept) = self.kept_by_scope(&ask) {
+            return self.wait(index, ask, kept);
+        }
         self.check_room(&ask)?;
-        Ok(self.grant(index, ask))
+        if let Some(kept) = self.kept_by_budgets(&ask, &needs) {
+            return self.wait(index, ask, kept);
+        }
+        Ok(self.grant(index, ask, &needs))
+    }
+
+    fn kept_by_scope(&self, ask: &Acquire) -> Option<Kept> {
+        let conflicts = |l: &&Lease| self.excludes(l) && l.scope.conflicts(&ask.scope);
+        match self.grants.values().find(conflicts) {
+            Some(lease) => Some(Kept {
+                waits_for: WaitsFor::Scope,
+                why: held(lease),
+            }),
+            None => self.behind_for_scope(ask),
+        }
+    }
+
+    /// Whether others are kept from its scope. A node that was removed may not know that yet: its
+    /// grants exclude others until they are closed, which is when it can't act any more.
+    fn excludes(&self, lease: &Lease) -> bool {
+        lease.live || !self.is_enrolled(&lease.holder)
     }
 
     /// One run has one grant, however often it is asked for.
@@ -83,10 +109,6 @@ impl Ledger {
     }
 
     fn check_room(&self, ask: &Acquire) -> Result<(), Refusal> {
-        let conflicts = |l: &&Lease| l.live && l.scope.conflicts(&ask.scope);
-        if let Some(lease) = self.grants.values().find(conflicts) {
-            return Err(held(lease));
-        }
         let full = |what: &str, limit: usize| {
             Err(Refusal::Full {
                 what: what.into(),
@@ -109,7 +131,7 @@ impl Ledger {
 
     /// The fence is the log index; where several grants share one log entry, the next free number
     /// after the last fence. Either way it only rises.
-    fn grant(&mut self, index: u64, ask: Acquire) -> Applied {
+    fn grant(&mut self, index: u64, ask: Acquire, budgets: &[String]) -> Applied {
         let fence = Fence(index.max(self.head.last_fence.0.saturating_add(1)));
         self.head.last_fence = fence;
         let mut out = Applied::done(Answer::Granted {
@@ -119,6 +141,8 @@ impl Ledger {
         if let Some(id) = &ask.approval {
             self.settle(index, id, ApprovalState::Used, &mut out);
         }
+        self.end_wait(&ask.execution, &mut out);
+        self.mark(budgets, fence, &mut out);
         let lease = Lease {
             fence,
             scope: ask.scope,
@@ -204,7 +228,8 @@ impl Ledger {
         self.grants.remove(&fence);
         self.touched.insert(Row::Grant(fence));
         self.count(&lease, outcome);
-        let mut out = Applied::done(Answer::Done { entry: None });
+        let mut out = Applied::nothing();
+        self.end_wait(&lease.execution, &mut out);
         let signature = signature_of(&entry);
         let place = self.write(fence, entry, &mut out);
         self.remember(
@@ -219,6 +244,18 @@ impl Ledger {
         });
         out.answer = Answer::Done { entry: Some(place) };
         Ok(out)
+    }
+
+    /// The grants of a node that was removed: it holds them no longer.
+    pub(super) fn orphan_grants_of(&mut self, node: &NodeId, out: &mut Applied) {
+        for lease in self.grants.values_mut().filter(|l| l.holder == *node) {
+            if lease.live {
+                lease.live = false;
+                self.touched.insert(Row::Grant(lease.fence));
+                out.news.push(News::Expired(lease.clone()));
+            }
+            out.news.push(News::Orphaned(lease.clone()));
+        }
     }
 
     /// The same close again is answered as the first time; another one is refused.

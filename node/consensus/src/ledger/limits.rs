@@ -27,3 +27,26 @@ pub const MAX_PLAN_BYTES: usize = 64 << 10;
 pub const MAX_TEXT_BYTES: usize = 4096;
 /// The longest name of a person, in bytes.
 pub const MAX_BY_BYTES: usize = 255;
+/// Nodes that were removed and are remembered, so that none comes back.
+pub const MAX_REMOVED: usize = 4096;
+/// Join tokens, those that ended and are still remembered with them.
+pub const MAX_TOKENS: usize = 64;
+/// How many nodes may join with one token.
+pub const TOKEN_USES: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// The shortest and the longest life of a token, in milliseconds: one second, 30 days.
+pub const TOKEN_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=2_592_000_000;
+/// Executions that wait for a lease, in the whole cluster.
+pub const MAX_WAITING: usize = 1024;
+/// Executions of one node that wait for a lease.
+pub const MAX_WAITING_PER_NODE: usize = 64;
+/// An execution that has not asked again for so long loses its place: five questions, at the pace
+/// of one a second.
+pub const WAIT_TTL: std::time::Duration = std::time::Duration::from_secs(5);
+/// Budgets.
+pub const MAX_BUDGETS: usize = 128;
+/// The longest name of a budget, in bytes.
+pub const MAX_BUDGET_NAME_BYTES: usize = 64;
+/// The most that an hourly budget may allow: so many marks are kept of it.
+pub const MAX_PER_HOUR: u32 = 10_000;
+/// After so long by the leader's clock a mark on an hourly budget is taken back.
+pub const REFILL_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);

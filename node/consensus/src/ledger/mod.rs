@@ -3,108 +3,33 @@
 //! I/O: the same commands give the same bytes on every node.
 
 mod approvals;
+mod authority;
+mod budgets;
 mod check;
 mod grants;
 pub mod limits;
+mod news;
+mod queue;
 mod roster;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
+pub use authority::may_forward;
+pub use news::{Applied, News};
 pub use rows::{Change, Row, StateError};
 
 use hale_model::chain::Entry;
 use hale_model::ledger::{
-    Answer, Approval, ApprovalState, Command, Disposition, EntryKind, EntryRef, History, Lease,
-    Refusal, Signed,
+    Answer, Approval, Budget, Command, EntryKind, EntryRef, History, Lease, Refusal, Signed, Token,
+    Waiting,
 };
 use hale_model::{
-    ApprovalId, Digest, ExecutionId, Fence, HostName, IncidentId, NodeId, OutcomeStatus,
-    PlaybookName, ServiceName,
+    ApprovalId, Digest, ExecutionId, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// What became of one command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// For whoever asked.
-    pub answer: Answer,
-    /// What it put at the end of the chain.
-    pub entries: Vec<Entry>,
-    /// What changed, for whoever listens.
-    pub news: Vec<News>,
-}
-
-impl Applied {
-    fn done(answer: Answer) -> Self {
-        Self {
-            answer,
-            entries: vec![],
-            news: vec![],
-        }
-    }
-}
-
-/// Something changed in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// A node is on the roster.
-    Enrolled {
-        /// Its key.
-        node: NodeId,
-        /// Its host.
-        host: HostName,
-    },
-    /// A lease was granted.
-    Granted(Lease),
-    /// A lease runs for another ttl.
-    Renewed(Lease),
-    /// A lease ran out; its grant waits to be closed.
-    Expired(Lease),
-    /// A grant was closed.
-    Closed {
-        /// What it was.
-        lease: Lease,
-        /// How.
-        disposition: Disposition,
-        /// How the run ended.
-        outcome: OutcomeStatus,
-    },
-    /// An approval was asked for, answered, used, or no longer waits.
-    Approval {
-        /// Which.
-        id: ApprovalId,
-        /// For which incident.
-        incident: IncidentId,
-        /// The node that will run it.
-        node: NodeId,
-        /// Where it stands now.
-        state: ApprovalState,
-        /// Who answered.
-        by: Option<String>,
-        /// How long it may stand there, in milliseconds, by the leader's clock.
-        ttl_ms: u64,
-    },
-    /// Execution was frozen or thawed.
-    Frozen {
-        /// Stopped or allowed.
-        frozen: bool,
-        /// By whom.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-    /// The chain grew.
-    Appended {
-        /// Where the entry stands.
-        entry: EntryRef,
-        /// What it tells.
-        kind: EntryKind,
-        /// Who says it.
-        signer: NodeId,
-    },
-}
 
 /// Why and by whom execution is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +75,13 @@ struct Asked {
     since: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    token: Token,
+    /// The log index at which it was made, by which ended ones are forgotten.
+    since: u64,
+}
+
 /// A record that was written, to recognise its repetition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Recent {
@@ -159,6 +91,13 @@ struct Recent {
     /// The grant it closed, and for which run.
     closed: Option<(Fence, ExecutionId)>,
 }
+
+/// The rules that this binary follows when told to. The first are those of a ledger that was
+/// never told any.
+pub const RULES: u32 = RULES_WITH_QUEUE;
+const FIRST_RULES: u32 = 1;
+/// From these on an execution whose scope is held waits in line.
+const RULES_WITH_QUEUE: u32 = 2;
 
 /// The state. See the module.
 #[derive(Debug, Clone, Default)]
@@ -170,6 +109,19 @@ pub struct Ledger {
     history: BTreeMap<(PlaybookName, Option<ServiceName>), History>,
     /// By the entry's number.
     recent: BTreeMap<u64, Recent>,
+    tokens: BTreeMap<TokenId, Made>,
+    /// Who was taken off the roster, and at which log index.
+    removed: BTreeMap<NodeId, u64>,
+    /// By place.
+    waiting: BTreeMap<u64, Waiting>,
+    budgets: BTreeMap<String, Budget>,
+    /// By the budget's name: the grants that left a mark on it.
+    marks: BTreeMap<String, BTreeSet<Fence>>,
+    services: BTreeMap<NodeId, Vec<ServiceName>>,
+    /// Zero until the ledger is told any.
+    rules: u32,
+    /// Where in `waiting` an execution is; made of it, no part of the state.
+    places: BTreeMap<ExecutionId, u64>,
     /// Where in `recent` a record with this signature is; made of it, no part of the state.
     written: BTreeMap<Digest, u64>,
     /// What changed since it was last stored; no part of the state.
@@ -216,6 +168,50 @@ impl Ledger {
                 reason,
                 entry,
             } => self.freeze(frozen, Freeze { by, reason }, entry),
+            Command::CreateToken {
+                id,
+                verifier,
+                uses,
+                ttl_ms,
+                by,
+                expires_at_ms,
+                entry,
+            } => {
+                let token = Token {
+                    id,
+                    verifier,
+                    uses_left: uses,
+                    uses,
+                    ttl_ms,
+                    by,
+                    expires_at_ms,
+                    live: true,
+                };
+                self.create_token(index, token, entry)
+            }
+            Command::RevokeToken { id, by, entry } => self.revoke_token(&id, &by, entry),
+            Command::ExpireToken { id } => self.expire_token(&id),
+            Command::Admit {
+                token,
+                node,
+                host,
+                entry,
+            } => self.admit(&token, node, host, entry),
+            Command::Remove {
+                node,
+                by,
+                reason,
+                entry,
+            } => self.remove(index, node, &by, &reason, entry),
+            Command::ExpireWait {
+                execution,
+                generation,
+            } => self.expire_wait(&execution, generation),
+            Command::SetBudget { budget, by, entry } => self.set_budget(budget, &by, entry),
+            Command::DropBudget { name, by, entry } => self.drop_budget(name, &by, entry),
+            Command::Services { node, services } => self.tell_services(node, services),
+            Command::Refill { budget, fence } => self.refill(&budget, fence),
+            Command::Rules { version } => Ok(self.follow(version)),
         };
         outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))
     }
@@ -275,6 +271,21 @@ impl Ledger {
             entries: self.head.entries,
             hash: self.head.tip,
         }
+    }
+
+    /// The rules in force; see [`Command::Rules`].
+    pub fn rules(&self) -> u32 {
+        self.rules.max(FIRST_RULES)
+    }
+
+    fn follow(&mut self, version: u32) -> Applied {
+        let mut out = Applied::nothing();
+        if version > self.rules() {
+            self.rules = version;
+            self.touched.insert(Row::Rules);
+            out.news.push(News::Rules(version));
+        }
+        out
     }
 
     /// Puts a checked entry on the chain.

@@ -1,9 +1,11 @@
 //! The ledger's state as rows of bytes: what a store keeps of it, one row a thing, and what a
 //! snapshot is made of, all rows in order with a version and a checksum.
 
-use super::{Asked, Head, Ledger, Recent};
-use hale_model::ledger::{History, Lease};
-use hale_model::{ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, wire};
+use super::{Asked, Head, Ledger, Made, RULES, Recent};
+use hale_model::ledger::{Budget, History, Lease, Waiting};
+use hale_model::{
+    ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId, wire,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -22,6 +24,20 @@ pub enum Row {
     History(PlaybookName, Option<ServiceName>),
     /// A record written not long ago, by its entry's number.
     Recent(u64),
+    /// A join token.
+    Token(TokenId),
+    /// A node that was taken off the roster.
+    Removed(NodeId),
+    /// An execution that waits, by its place.
+    Wait(u64),
+    /// A budget, by its name.
+    Budget(String),
+    /// A grant's mark on an hourly budget.
+    Mark(String, Fence),
+    /// What a node runs.
+    Services(NodeId),
+    /// The rules in force.
+    Rules,
 }
 
 /// Why bytes are not a ledger's state.
@@ -35,6 +51,9 @@ pub enum StateError {
         "the ledger's state has version {0}, this binary knows {VERSION}; use the newer binary"
     )]
     Version(u8),
+    /// It follows rules that this binary does not know.
+    #[error("the ledger follows rules {0}, this binary knows {RULES}; use the newer binary")]
+    Rules(u32),
     /// They changed since they were written.
     #[error("the ledger's state does not match its checksum")]
     Checksum,
@@ -63,6 +82,13 @@ enum Content {
     Approval(Asked),
     History(PlaybookName, Option<ServiceName>, History),
     Recent(Recent),
+    Token(Made),
+    Removed(NodeId, u64),
+    Wait(Waiting),
+    Budget(Budget),
+    Mark(String, Fence),
+    Services(NodeId, Vec<ServiceName>),
+    Rules(u32),
 }
 
 impl Ledger {
@@ -96,6 +122,13 @@ impl Ledger {
                 .map(|(p, s)| Row::History(p.clone(), s.clone())),
         );
         names.extend(self.recent.keys().map(|n| Row::Recent(*n)));
+        names.extend(self.tokens.keys().map(|t| Row::Token(t.clone())));
+        names.extend(self.removed.keys().map(|n| Row::Removed(*n)));
+        names.extend(self.waiting.keys().map(|p| Row::Wait(*p)));
+        names.extend(self.budgets.keys().map(|b| Row::Budget(b.clone())));
+        names.extend(self.marks().map(|(b, f)| Row::Mark(b.to_owned(), f)));
+        names.extend(self.services.keys().map(|n| Row::Services(*n)));
+        names.push(Row::Rules);
         let with_content = |row: Row| {
             let content = self.content(&row);
             content
@@ -116,6 +149,20 @@ impl Ledger {
                 history.map(|h| Content::History(p.clone(), s.clone(), *h))
             }
             Row::Recent(n) => self.recent.get(n).cloned().map(Content::Recent),
+            Row::Token(t) => self.tokens.get(t).cloned().map(Content::Token),
+            Row::Removed(n) => self.removed.get(n).map(|at| Content::Removed(*n, *at)),
+            Row::Wait(p) => self.waiting.get(p).cloned().map(Content::Wait),
+            Row::Budget(b) => self.budgets.get(b).cloned().map(Content::Budget),
+            Row::Mark(b, f) => {
+                let is_marked = self.marks.get(b).is_some_and(|fences| fences.contains(f));
+                is_marked.then(|| Content::Mark(b.clone(), *f))
+            }
+            Row::Services(n) => {
+                let services = self.services.get(n);
+                services.map(|s| Content::Services(*n, s.clone()))
+            }
+            // A ledger that was never told any has no such row, as before there were rules.
+            Row::Rules => (self.rules > 0).then_some(Content::Rules(self.rules)),
         };
         content
             .map(|c| wire::encode(&c).map_err(StateError::Encode))
@@ -149,6 +196,30 @@ impl Ledger {
                     ledger.written.insert(recent.signature, recent.entry.index);
                     ledger.recent.insert(recent.entry.index, recent);
                 }
+                Content::Token(made) => {
+                    ledger.tokens.insert(made.token.id.clone(), made);
+                }
+                Content::Removed(node, at) => {
+                    ledger.removed.insert(node, at);
+                }
+                Content::Wait(waiting) => {
+                    let (place, execution) = (waiting.place, waiting.execution.clone());
+                    ledger.places.insert(execution, place);
+                    ledger.waiting.insert(place, waiting);
+                }
+                Content::Budget(budget) => {
+                    ledger.budgets.insert(budget.name.clone(), budget);
+                }
+                Content::Mark(budget, fence) => {
+                    ledger.marks.entry(budget).or_default().insert(fence);
+                }
+                Content::Services(node, services) => {
+                    ledger.services.insert(node, services);
+                }
+                Content::Rules(version) if version > RULES => {
+                    return Err(StateError::Rules(version));
+                }
+                Content::Rules(version) => ledger.rules = version,
             }
         }
         Ok(ledger)

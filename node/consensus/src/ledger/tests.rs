@@ -3,8 +3,8 @@
 mod golden;
 
 use super::*;
-use hale_model::ledger::{Acquire, Scope};
-use hale_model::{Keypair, canonical};
+use hale_model::ledger::{Acquire, ApprovalState, Disposition, Scope};
+use hale_model::{IncidentId, Keypair, OutcomeStatus, canonical};
 use proptest::prelude::*;
 use serde_json::json;
 

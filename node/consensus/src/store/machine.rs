@@ -6,10 +6,10 @@ use super::snapshot::SnapshotFile;
 use super::state::{Progress, StateStore};
 use super::{StoreError, fatal, locked};
 use crate::chain_store::ChainStore;
-use crate::ledger::{Ledger, News};
+use crate::ledger::{Ledger, News, RULES, StateError};
 use crate::types::{LogEntry, LogId, Membership, SnapshotMeta, StorageError, Types};
 use hale_model::chain::Entry;
-use hale_model::ledger::Answer;
+use hale_model::ledger::{Answer, Command};
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, StoredMembership,
@@ -180,6 +180,7 @@ impl Machine {
             }
             EntryPayload::Normal(pack) => {
                 for command in pack.0 {
+                    known(&command)?;
                     let mut applied = self.ledger.write().apply(index, command);
                     answers.push(applied.answer);
                     entries.append(&mut applied.entries);
@@ -271,6 +272,15 @@ fn fits(dir: &Path, ledger: &Ledger, chain: &dyn ChainStore) -> Result<(), Store
         _ => Err(mismatch(format!(
             "entry {last} of the chain is not the one the ledger knows"
         ))),
+    }
+}
+
+/// Whether this binary can go on after the command. It must not apply by the rules it knows what
+/// others apply by newer ones.
+fn known(command: &Command) -> io::Result<()> {
+    match command {
+        Command::Rules { version } if *version > RULES => Err(StateError::Rules(*version).into()),
+        _ => Ok(()),
     }
 }
 
