@@ -1,11 +1,15 @@
 //! What must hold of the ledger, whatever it is told.
 
+mod budgets;
 mod golden;
+mod queue;
+mod random;
+mod roster;
 
 use super::*;
+use hale_audit::{enrolment, removal};
 use hale_model::ledger::{Acquire, ApprovalState, Disposition, Scope};
-use hale_model::{IncidentId, Keypair, OutcomeStatus, canonical};
-use proptest::prelude::*;
+use hale_model::{IncidentId, Keypair, OutcomeStatus, Timestamp, canonical};
 use serde_json::json;
 
 fn key(n: u8) -> Keypair {
@@ -125,6 +129,52 @@ fn founded() -> Ledger {
         );
     }
     ledger
+}
+
+/// The same by entries that an auditor reads, with the rules that this binary knows.
+fn cluster() -> Ledger {
+    cluster_and_chain().0
+}
+
+/// The entries that [`cluster`] begins with.
+fn founding() -> Vec<Entry> {
+    cluster_and_chain().1
+}
+
+fn cluster_and_chain() -> (Ledger, Vec<Entry>) {
+    let (mut ledger, mut chain) = (Ledger::default(), vec![]);
+    ledger.apply(1, Command::Rules { version: RULES });
+    for n in 0..3 {
+        let (node, host) = (key(n).node_id(), host(n));
+        let entry = enrolment::sign(node, &host, &key(0));
+        let command = Command::Enrol { node, host, entry };
+        chain.extend(done(&mut ledger, u64::from(n) + 2, command).entries);
+    }
+    (ledger, chain)
+}
+
+fn host(n: u8) -> HostName {
+    HostName::new(format!("host-{n}")).unwrap()
+}
+
+fn remove(n: u8, by: u8) -> Command {
+    let (node, at) = (key(n).node_id(), Timestamp::from_millis(0));
+    Command::Remove {
+        node,
+        by: "ada".into(),
+        reason: "retired".into(),
+        entry: removal::sign(node, &host(n), "ada", "retired", at, &key(by)),
+    }
+}
+
+fn done(ledger: &mut Ledger, index: u64, command: Command) -> Applied {
+    let applied = ledger.apply(index, command);
+    assert!(
+        matches!(applied.answer, Answer::Done { .. }),
+        "{:?}",
+        applied.answer
+    );
+    applied
 }
 
 fn granted(ledger: &mut Ledger, index: u64, ask: Acquire) -> Fence {
@@ -455,160 +505,4 @@ fn damaged_state_is_refused() {
         assert!(Ledger::decode(&bad).is_err(), "byte {at}");
     }
     assert!(Ledger::decode(&bytes[..bytes.len() - 1]).is_err());
-}
-
-/// A step of a random history; fences are picked among those granted so far.
-#[derive(Debug, Clone)]
-enum Step {
-    Acquire {
-        by: u8,
-        on: u8,
-        run: u8,
-        approval: Option<u8>,
-    },
-    Renew {
-        pick: usize,
-        by: u8,
-    },
-    Expire {
-        pick: usize,
-        generation: u64,
-    },
-    Close {
-        pick: usize,
-        by: u8,
-    },
-    Append {
-        by: u8,
-        what: u8,
-    },
-    Ask {
-        n: u8,
-        by: u8,
-    },
-    Answer {
-        n: u8,
-        approve: bool,
-    },
-    CloseApproval {
-        n: u8,
-    },
-    Freeze(bool),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    // Node 3 is not on the roster.
-    let by = 0u8..4;
-    let pick = 0usize..8;
-    prop_oneof![
-        4 => (by.clone(), 0u8..6, 0u8..12, proptest::option::of(0u8..3))
-            .prop_map(|(by, on, run, approval)| Step::Acquire { by, on, run, approval }),
-        1 => (pick.clone(), by.clone()).prop_map(|(pick, by)| Step::Renew { pick, by }),
-        2 => (pick.clone(), 0u64..2).prop_map(|(pick, generation)| Step::Expire { pick, generation }),
-        3 => (pick, by.clone()).prop_map(|(pick, by)| Step::Close { pick, by }),
-        1 => (by.clone(), 0u8..4).prop_map(|(by, what)| Step::Append { by, what }),
-        1 => (0u8..3, by).prop_map(|(n, by)| Step::Ask { n, by }),
-        2 => (0u8..3, any::<bool>()).prop_map(|(n, approve)| Step::Answer { n, approve }),
-        1 => (0u8..3).prop_map(|n| Step::CloseApproval { n }),
-        1 => any::<bool>().prop_map(Step::Freeze),
-    ]
-}
-
-fn command(step: &Step, fences: &[Fence]) -> Command {
-    let fence = |pick: usize| {
-        let known = fences.len().saturating_sub(1);
-        fences
-            .get(known.saturating_sub(pick))
-            .copied()
-            .unwrap_or(Fence(999))
-    };
-    match *step {
-        Step::Acquire {
-            by,
-            on,
-            run,
-            approval,
-        } => Command::Acquire(ask_for(by, on, run, approval)),
-        Step::Renew { pick, by } => Command::Renew {
-            fence: fence(pick),
-            holder: key(by).node_id(),
-            ttl_ms: 5_000,
-        },
-        Step::Expire { pick, generation } => Command::Expire {
-            fence: fence(pick),
-            generation,
-        },
-        Step::Close { pick, by } => close(fence(pick), by, &format!("close {}", fence(pick))),
-        Step::Append { by, what } => Command::Append {
-            entry: signed(EntryKind::Record, by, &format!("append {what}")),
-        },
-        Step::Ask { n, by } => Command::AskApproval(question(n, by)),
-        Step::Answer { n, approve } => answer(n, approve),
-        Step::CloseApproval { n } => Command::CloseApproval {
-            approval: approval_id(n),
-            state: ApprovalState::Superseded,
-            entry: signed(EntryKind::Approval, 0, "superseded"),
-        },
-        Step::Freeze(frozen) => freeze(frozen),
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-    #[test]
-    fn the_invariants_hold_for_any_commands(
-        steps in proptest::collection::vec((step(), 0u64..2), 1..50),
-    ) {
-        let (mut ledger, mut twin) = (founded(), founded());
-        // A store that only ever takes what changed.
-        let mut stored: BTreeMap<Row, Vec<u8>> = ledger.take_all().unwrap().into_iter().collect();
-        let (mut index, mut tip) = (10, ledger.tip());
-        let (mut fences, mut closed) = (vec![], BTreeSet::new());
-        for (step, forward) in &steps {
-            index += forward;
-            let command = command(step, &fences);
-            let frozen = ledger.frozen().is_some();
-            let applied = ledger.apply(index, command.clone());
-            prop_assert_eq!(&applied, &twin.apply(index, command), "the same on every node");
-            for entry in &applied.entries {
-                prop_assert_eq!(entry.follows(tip.entries, tip.hash), Ok(()));
-                tip = Tip { entries: tip.entries + 1, hash: entry.hash() };
-            }
-            prop_assert_eq!(tip, ledger.tip());
-            for news in &applied.news {
-                match news {
-                    News::Granted(lease) => {
-                        prop_assert!(fences.last() < Some(&lease.fence), "fences rise");
-                        prop_assert!(!frozen, "a frozen cluster starts nothing");
-                        fences.push(lease.fence);
-                    }
-                    News::Closed { lease, .. } => {
-                        prop_assert!(closed.insert(lease.fence), "closed once");
-                    }
-                    _ => {}
-                }
-            }
-            let live: Vec<_> = ledger.leases().filter(|l| l.live).collect();
-            for (i, a) in live.iter().enumerate() {
-                for b in &live[i + 1..] {
-                    prop_assert!(!a.scope.conflicts(&b.scope), "{} and {}", a.scope, b.scope);
-                }
-            }
-            for fence in &fences {
-                let open = ledger.lease(*fence).is_some();
-                prop_assert!(open != closed.contains(fence), "open or closed");
-            }
-            for (row, content) in ledger.take_touched().unwrap() {
-                match content {
-                    Some(bytes) => drop(stored.insert(row, bytes)),
-                    None => drop(stored.remove(&row)),
-                }
-            }
-        }
-        let bytes = ledger.encode().unwrap();
-        prop_assert_eq!(&bytes, &twin.encode().unwrap());
-        prop_assert_eq!(&bytes, &Ledger::decode(&bytes).unwrap().encode().unwrap());
-        let kept = Ledger::from_rows(stored.values()).unwrap();
-        prop_assert_eq!(&bytes, &kept.encode().unwrap(), "what changed is all that changed");
-    }
 }
