@@ -1,5 +1,6 @@
 //! What must hold of the ledger, whatever it is told.
 
+mod authority;
 mod budgets;
 mod golden;
 mod queue;

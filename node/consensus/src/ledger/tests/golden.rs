@@ -34,7 +34,7 @@ fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(values: &[T], gold
     }
 }
 
-fn commands() -> Vec<Command> {
+pub(super) fn commands() -> Vec<Command> {
     vec![
         enrol(1, 0),
         Command::Acquire(Acquire {
