@@ -55,7 +55,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Propose that it ran out.
-    Propose(Command),
+    Propose(Box<Command>),
     /// Propose that nobody answered in time.
     CloseApproval(ApprovalId),
     /// Propose to close the grant of a node that was removed.
@@ -130,7 +130,7 @@ impl Expiry {
 }
 
 fn effect_of(subject: &Subject, generation: u64) -> Effect {
-    Effect::Propose(match subject.clone() {
+    Effect::Propose(Box::new(match subject.clone() {
         Subject::Lease(fence) => Command::Expire { fence, generation },
         Subject::Token(id) => Command::ExpireToken { id },
         Subject::Wait(execution) => Command::ExpireWait {
@@ -141,7 +141,7 @@ fn effect_of(subject: &Subject, generation: u64) -> Effect {
         Subject::Rules => Command::Rules { version: RULES },
         Subject::Approval(id) => return Effect::CloseApproval(id),
         Subject::Orphan(fence) => return Effect::CloseOrphan(fence),
-    })
+    }))
 }
 
 impl Watch {
@@ -266,8 +266,12 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn proposed(command: Command) -> Effect {
+        Effect::Propose(Box::new(command))
+    }
+
     fn expire(fence: u64, generation: u64) -> Vec<Effect> {
-        vec![Effect::Propose(Command::Expire {
+        vec![proposed(Command::Expire {
             fence: Fence(fence),
             generation,
         })]
@@ -323,14 +327,14 @@ mod tests {
         ];
         e.on(at(0), Event::Leading(open));
         let rules = Command::Rules { version: RULES };
-        assert_eq!(e.on(at(0), Event::Tick), [Effect::Propose(rules)]);
+        assert_eq!(e.on(at(0), Event::Tick), [proposed(rules)]);
         e.on(at(0), Event::Ended(Subject::Rules));
         assert!(e.on(at(4_999), Event::Tick).is_empty());
         let gone = Command::ExpireWait {
             execution: execution.clone(),
             generation: 7,
         };
-        assert_eq!(e.on(at(5_000), Event::Tick), [Effect::Propose(gone)]);
+        assert_eq!(e.on(at(5_000), Event::Tick), [proposed(gone)]);
         e.on(at(5_000), Event::Ended(Subject::Wait(execution)));
         assert_eq!(
             e.on(at(30_000), Event::Tick),
@@ -338,14 +342,14 @@ mod tests {
         );
         e.on(at(30_000), Event::Ended(Subject::Orphan(Fence(4))));
         let gone = Command::ExpireToken { id: token.clone() };
-        assert_eq!(e.on(at(60_000), Event::Tick), [Effect::Propose(gone)]);
+        assert_eq!(e.on(at(60_000), Event::Tick), [proposed(gone)]);
         e.on(at(60_000), Event::Ended(Subject::Token(token)));
         assert!(e.on(at(3_599_999), Event::Tick).is_empty());
         let refill = Command::Refill {
             budget: "b".into(),
             fence: Fence(3),
         };
-        assert_eq!(e.on(at(3_600_000), Event::Tick), [Effect::Propose(refill)]);
+        assert_eq!(e.on(at(3_600_000), Event::Tick), [proposed(refill)]);
     }
 
     proptest! {
@@ -365,7 +369,8 @@ mod tests {
                     e.on(at(now), Event::Leading(open.clone()));
                 }
                 for effect in e.on(at(now), Event::Tick) {
-                    let Effect::Propose(Command::Expire { fence, .. }) = effect else { unreachable!() };
+                    let Effect::Propose(command) = effect else { unreachable!() };
+                    let Command::Expire { fence, .. } = *command else { unreachable!() };
                     prop_assert!(leading && now >= lead_from + ttls[fence.0 as usize]);
                 }
             }

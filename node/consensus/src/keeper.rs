@@ -85,7 +85,7 @@ async fn keep(
 /// What is not taken now is proposed again by the machine.
 async fn perform(shell: &Shell, effect: Effect) {
     let command = match &effect {
-        Effect::Propose(command) => Some(command.clone()),
+        Effect::Propose(command) => Some(command.as_ref().clone()),
         Effect::CloseApproval(id) => closing(shell, id),
         Effect::CloseOrphan(fence) => abandoning(shell, *fence),
     };
