@@ -14,6 +14,7 @@ pub mod ledger;
 mod metrics;
 mod network;
 mod proposer;
+pub mod seats;
 mod segments;
 mod serve;
 mod shell;
