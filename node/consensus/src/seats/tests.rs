@@ -89,7 +89,7 @@ impl World {
                 zone: zone.clone(),
                 alive_for: (!truth.unseen).then(|| Duration::from_secs(truth.age)),
                 silent_for: in_group.then_some(silent),
-                caught_up: in_group && !truth.lags && !truth.silent,
+                caught_up: in_group && !truth.lags,
                 fit: !truth.unfit,
             }
         };
@@ -230,6 +230,8 @@ fn a_failed_voter_without_a_replacement_keeps_its_seat() {
     check("A/a B/b C/c!", "ABC", "", expect![" = ABC|"]);
     check("A/a B/b C/c! D/cu", "ABC", "D", expect![" = ABC|D"]);
     check("A/a B/b C/c! D/cl", "ABC", "D", expect![" = ABC|D"]);
+    // In a quiet group a learner that is not heard looks caught up for ever.
+    check("A/a B/b C/c! D/cs", "ABC", "D", expect![" = ABC|D"]);
     check("A/a B/b C/c! D/cy", "ABC", "D", expect![" = ABC|D"]);
 }
 
