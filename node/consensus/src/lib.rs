@@ -6,6 +6,7 @@
 //! (on the disk of a quorum) → `store::machine` → [`ledger::Ledger::apply`] → the chain. Nothing is
 //! acknowledged before the log's disk has it.
 
+pub mod campaign;
 pub mod chain_store;
 mod clock;
 mod expiry;
