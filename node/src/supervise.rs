@@ -123,6 +123,8 @@ pub(crate) struct Supervisor;
 /// From the supervisor to itself: a child's next run is due.
 pub(crate) struct Due(usize);
 
+impl ractor::Message for Due {}
+
 pub(crate) struct State {
     children: Vec<Child>,
     running: HashMap<ractor::ActorId, usize>,
@@ -220,6 +222,8 @@ mod tests {
         Break,
         Runs(RpcReplyPort<u32>),
     }
+
+    impl ractor::Message for Say {}
 
     impl Actor for Fragile {
         type Msg = Say;

@@ -103,6 +103,8 @@ pub enum Message {
     Ended(Ended),
 }
 
+impl ractor::Message for Message {}
+
 /// How a delivery ended; only the actor makes one.
 pub struct Ended(Option<Delivery>);
 

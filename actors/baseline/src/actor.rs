@@ -54,6 +54,8 @@ pub enum Message {
     Save(Option<RpcReplyPort<Result<(), StoreFailure>>>),
 }
 
+impl ractor::Message for Message {}
+
 /// How full the actor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counts {

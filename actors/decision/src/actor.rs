@@ -109,6 +109,8 @@ pub enum Message {
     Failed(IncidentId),
 }
 
+impl ractor::Message for Message {}
+
 /// The actor's state.
 pub struct State {
     correlator: Correlator,

@@ -112,6 +112,8 @@ pub enum Message {
     Planned(Box<routing::Planned>),
 }
 
+impl ractor::Message for Message {}
+
 /// The actor's state.
 pub struct State {
     shared: Arc<Shared>,

@@ -61,6 +61,8 @@ pub enum Message {
     Ended(String),
 }
 
+impl ractor::Message for Message {}
+
 /// What the rounds did and left out since the actor started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -179,7 +181,7 @@ impl Drop for AbortOnDrop {
 }
 
 /// Whoever asked may have given up waiting.
-fn answer<T: ractor::Message>(reply: RpcReplyPort<T>, value: T) {
+fn answer<T: Send + 'static>(reply: RpcReplyPort<T>, value: T) {
     let _ = reply.send(value);
 }
 

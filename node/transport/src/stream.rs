@@ -1,12 +1,16 @@
 //! Frames on a stream, bounded: one is refused before it is read if it is not ours to read.
+//! After its first frames a stream may also become plain bytes ([`Stream::into_halves`]).
 
 use crate::config::Lane;
 use crate::counters::{Counters, count};
 use crate::error::TransportError;
+use crate::halves::{ReadHalf, WriteHalf};
 use crate::link::{Link, lost};
 use hale_model::NodeId;
 use hale_model::wire::{self, FRAME_HEADER_BYTES, WireError};
 use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// How much of a frame is made room for before it has come.
@@ -38,17 +42,44 @@ impl Frame {
     }
 }
 
+/// A link that a stream is open on: it counts as busy until this is dropped.
+pub(crate) struct Busy(Link);
+
+impl Busy {
+    fn new(link: Link) -> Self {
+        link.streams.fetch_add(1, Ordering::Relaxed);
+        Self(link)
+    }
+}
+
+impl Deref for Busy {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Frames in both directions, to one peer.
 pub struct Stream {
-    link: Link,
+    link: Busy,
     send: SendStream,
     recv: RecvStream,
 }
 
 impl Stream {
     pub(crate) fn new(link: Link, send: SendStream, recv: RecvStream) -> Self {
-        link.streams.fetch_add(1, Ordering::Relaxed);
-        Self { link, send, recv }
+        Self {
+            link: Busy::new(link),
+            send,
+            recv,
+        }
     }
 
     /// Who is at the other end.
@@ -59,6 +90,11 @@ impl Stream {
     /// On which lane it came.
     pub fn lane(&self) -> Lane {
         self.link.lane
+    }
+
+    /// Its number: the same at both ends, and never another stream's on this connection.
+    pub fn id(&self) -> u64 {
+        self.send.id().into()
     }
 
     /// The connection it is on.
@@ -133,6 +169,16 @@ impl Stream {
         }))
     }
 
+    /// Gives up frames: from here on the stream is plain bytes, without limits of ours. The
+    /// connection counts as busy until both halves are dropped.
+    pub fn into_halves(self) -> (ReadHalf, WriteHalf) {
+        let link = Arc::new(self.link);
+        (
+            ReadHalf::new(self.recv, link.clone()),
+            WriteHalf::new(self.send, link),
+        )
+    }
+
     fn refuse(&mut self, why: WireError) -> TransportError {
         let counters: &Counters = &self.link.counters;
         count(match why {
@@ -145,11 +191,5 @@ impl Stream {
         let _ = self.recv.stop(REFUSED);
         let _ = self.send.reset(REFUSED);
         why.into()
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.link.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
