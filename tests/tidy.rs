@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which of our crates each crate may import. Dependencies only point down:
-/// node → {transport, membership, consensus, api} → actors → playbooks → model.
+/// node → {transport, membership, consensus, api, gateway} → actors → playbooks → model.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("actors/model", &[]),
     ("playbooks", &["model"]),
@@ -21,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("node/membership", &["model"]),
     ("node/consensus", &["model", "audit", "transport"]),
     ("node/api", &["model", "playbooks", "audit"]),
+    ("node/gateway", &["model", "transport"]),
 ];
 
 /// Each foreign crate's one home: a file or a folder. Tests may name what they test against.
@@ -41,9 +42,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["node/transport/"]),
     (
         "rustls",
-        &["node/transport/", "node/src/main.rs", "node/src/tls.rs"],
+        &[
+            "node/transport/",
+            "node/gateway/src/listener.rs",
+            "node/src/main.rs",
+            "node/src/tls.rs",
+        ],
     ),
     ("foca", &["node/membership/"]),
+    ("ractor_cluster", &["node/gateway/"]),
     ("openraft", &["node/consensus/"]),
     (
         "raft_log",

@@ -65,10 +65,13 @@ fn take(inner: Arc<Inner>, ask: Ask) {
     };
     session.touch();
     let limits = &inner.limits;
-    let is_too_much = session.flow.owed() > limits.per_peer as u64
+    let is_too_much = session.flow.owed() > 2 * limits.per_peer as u64
         || session.flow.waiting() > limits.waiting_bytes as u64;
-    let room = inner.answering.clone().try_acquire_owned();
-    let (false, Ok(permit)) = (is_too_much, room) else {
+    let room = (
+        session.room.clone().try_acquire_owned(),
+        inner.answering.clone().try_acquire_owned(),
+    );
+    let (false, (Ok(of_session), Ok(of_all))) = (is_too_much, room) else {
         count(&inner.counters.turned_away);
         return give(&session, ask.reply, Status::Busy, vec![]);
     };
@@ -82,8 +85,9 @@ fn take(inner: Arc<Inner>, ask: Ask) {
             Status::Answered => &inner.counters.answers_given,
             _ => &inner.counters.unanswered,
         });
+        // First the room, then the answer: with it the peer may ask the next question.
+        drop((of_session, of_all));
         give(&session, ask.reply, status, bytes);
-        drop(permit);
     });
 }
 

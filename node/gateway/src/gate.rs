@@ -124,8 +124,9 @@ impl Gate {
             name: name_of(peer),
             call_bytes: limits.question_bytes + crate::ask::HEAD_BYTES + SLACK_BYTES,
             reply_bytes: limits.answer_bytes + 1 + SLACK_BYTES,
-            // A peer within its limits may be late to notice that a question timed out.
-            owed: 2 * limits.per_peer as u64,
+            // A peer within its limits may ask the next question before we have counted that an
+            // answer was written, and does so when a question has timed out there.
+            owed: 4 * limits.per_peer as u64,
             auths: 0,
             structures: 0,
             signs: 0,

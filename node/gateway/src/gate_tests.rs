@@ -118,7 +118,7 @@ fn actors_and_signs_of_life_are_few() {
 fn questions_come_no_faster_than_answers_are_taken() {
     let (mut gate, flow) = (gate(), Flow::default());
     let question = call(100);
-    let most = 2 * Limits::default().per_peer;
+    let most = 4 * Limits::default().per_peer;
     for _ in 0..most {
         assert_eq!(judge(&mut gate, &question, &flow), Ok(()));
     }

@@ -257,8 +257,8 @@ impl Inner {
         if self.stopped.load(Ordering::SeqCst) {
             return Err(GatewayError::Stopped);
         }
-        let limit = self.limits.sessions;
-        let made = self.table().insert(peer, ticket, limit);
+        let (limit, room) = (self.limits.sessions, self.limits.per_peer);
+        let made = self.table().insert(peer, ticket, (limit, room));
         let (session, evicted) = made.map_err(|_| {
             count(&self.counters.refused_full);
             GatewayError::Full { limit }

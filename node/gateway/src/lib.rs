@@ -5,7 +5,7 @@
 //! done twice, does not go this way. The only crate that names ractor_cluster.
 //!
 //! Who a peer is, the transport has proven; what a peer claims inside a session is held against
-//! that, frame by frame, before the actors see it ([`gate`]).
+//! that, frame by frame, before the actors see it (`gate.rs`).
 
 mod ask;
 mod config;

@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) flow: Arc<Flow>,
     pub(crate) plug: Arc<Plug>,
     pub(crate) state: watch::Sender<State>,
+    /// Room for the peer's questions.
+    pub(crate) room: Arc<Semaphore>,
     /// Questions of ours that wait for their answers.
     waiting: AtomicUsize,
     used: Mutex<Instant>,
@@ -150,12 +152,12 @@ impl Table {
     }
 
     /// Makes a session, and gives the one that has to be ended to make room for it: the least
-    /// recently used idle one.
+    /// recently used idle one. `room` is for how many questions of the peer at once.
     pub(crate) fn insert(
         &mut self,
         peer: NodeId,
         ticket: Digest,
-        limit: usize,
+        (limit, room): (usize, usize),
     ) -> Result<(Arc<Session>, Option<Arc<Session>>), Full> {
         let of_peer = self.sessions.values().filter(|s| s.peer == peer).count();
         if of_peer >= PER_PEER {
@@ -178,6 +180,7 @@ impl Table {
             flow: Arc::default(),
             plug: Arc::default(),
             state: watch::Sender::new(State::Opening),
+            room: Arc::new(Semaphore::new(room)),
             waiting: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
         });
@@ -245,27 +248,27 @@ mod tests {
     fn a_peer_gets_only_so_many_sessions() {
         let mut table = Table::default();
         for n in 0..PER_PEER {
-            assert!(table.insert(node(1), ticket(n as u8), 64).is_ok());
+            assert!(table.insert(node(1), ticket(n as u8), (64, 1)).is_ok());
         }
-        assert!(table.insert(node(1), ticket(99), 64).is_err());
-        assert!(table.insert(node(2), ticket(100), 64).is_ok());
+        assert!(table.insert(node(1), ticket(99), (64, 1)).is_err());
+        assert!(table.insert(node(2), ticket(100), (64, 1)).is_ok());
     }
 
     #[test]
     fn a_session_that_is_not_idle_makes_no_room() {
         let mut table = Table::default();
-        let (first, _) = table.insert(node(1), ticket(1), 1).unwrap();
-        assert!(table.insert(node(2), ticket(2), 1).is_err());
+        let (first, _) = table.insert(node(1), ticket(1), (1, 1)).unwrap();
+        assert!(table.insert(node(2), ticket(2), (1, 1)).is_err());
         table.remove(first.serial);
-        assert!(table.insert(node(2), ticket(2), 1).is_ok());
+        assert!(table.insert(node(2), ticket(2), (1, 1)).is_ok());
         assert_eq!(table.len(), 1);
     }
 
     #[test]
     fn a_ticket_tells_its_session() {
         let mut table = Table::default();
-        let (first, _) = table.insert(node(1), ticket(1), 64).unwrap();
-        let (second, _) = table.insert(node(2), ticket(2), 64).unwrap();
+        let (first, _) = table.insert(node(1), ticket(1), (64, 1)).unwrap();
+        let (second, _) = table.insert(node(2), ticket(2), (64, 1)).unwrap();
         let found = |t: u8| table.by_ticket(ticket(t).as_bytes()).map(|s| s.serial);
         assert_eq!(
             (found(1), found(2), found(3)),
@@ -276,7 +279,7 @@ mod tests {
     #[test]
     fn what_does_not_become_ready_is_stale() {
         let mut table = Table::default();
-        table.insert(node(1), ticket(1), 64).unwrap();
+        table.insert(node(1), ticket(1), (64, 1)).unwrap();
         let (long, none) = (Duration::from_secs(3600), Duration::ZERO);
         assert!(table.stale(long, long, 128).is_empty());
         let stale = table.stale(long, none, 128);

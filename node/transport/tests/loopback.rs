@@ -9,6 +9,7 @@ use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const CLUSTER: u64 = 0xfeed;
 const SOON: Duration = Duration::from_secs(10);
@@ -328,6 +329,50 @@ async fn open_connections_are_bounded() {
         .ask(peer(&a), Lane::Main, &frame(b"again"), SOON)
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_plain_bytes_keeps_its_connection_busy() {
+    let members = roster(&[1, 2, 3, 4]);
+    let (a, _arrivals) = start(Config {
+        limits: Limits {
+            connections: 2,
+            ..Limits::default()
+        },
+        ..config(1, &members)
+    });
+    let mut others = vec![];
+    for n in 2..=4 {
+        others.push(start(config(n, &members)));
+    }
+    let mut first = a.link(peer(&others[0].0), Lane::Main).await.unwrap();
+    let mut stream = first.open().await.unwrap();
+    stream.send(1, b"bytes follow").await.unwrap();
+    let mut theirs = others[0].1.streams.recv().await.unwrap();
+    assert_eq!(theirs.id(), stream.id());
+    assert_eq!(
+        theirs.recv().await.unwrap().unwrap().payload(),
+        b"bytes follow"
+    );
+    let (read, mut write) = stream.into_halves();
+    let (mut their_read, mut their_write) = theirs.into_halves();
+    drop(read);
+    // Half a stream is still a stream: the idle connections make room, this one stays.
+    for (other, _) in &others[1..] {
+        a.link(peer(other), Lane::Main).await.unwrap();
+    }
+    assert_eq!(a.counts().evicted, 1);
+    write.write_all(b"no frame at all").await.unwrap();
+    drop(write);
+    let mut got = vec![];
+    their_read.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"no frame at all");
+    assert!(their_write.write_all(&[0; 64]).await.is_err());
+    // Now nothing is open on it any more, and it makes room too.
+    a.link(peer(&others[1].0), Lane::Main).await.unwrap();
+    first = a.link(peer(&others[0].0), Lane::Main).await.unwrap();
+    assert_eq!(a.counts().evicted, 3);
+    drop(first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
