@@ -61,6 +61,15 @@ impl Flow {
         self.waiting.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// An answer was written. Answers to questions without a ticket were never given.
+    fn took(&self, bytes: u64) {
+        let less = |waiting: u64| Some(waiting.saturating_sub(bytes));
+        // It never fails: there always is a next value.
+        let _ = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
     /// A frame was written: its length and its head.
     pub(crate) fn written(&self, len: usize, head: &[u8]) {
         let node = only_field(len, head).filter(|(kind, ..)| *kind == 2);
@@ -72,7 +81,7 @@ impl Flow {
                 self.replies_out.fetch_add(1, Ordering::Relaxed);
                 while let Some((number, value)) = field(&mut reply) {
                     if let (3, Field::Bytes(len, _)) = (number, value) {
-                        self.waiting.fetch_sub(len as u64, Ordering::Relaxed);
+                        self.took(len as u64);
                     }
                 }
             }

@@ -445,6 +445,8 @@ impl Inner {
         }
         let mut state = session.state.subscribe();
         tokio::select! {
+            // An answer that is here counts, even if the session has ended since.
+            biased;
             answer = answer => match answer {
                 Ok(bytes) => {
                     let (status, bytes) = read_answer(bytes);
