@@ -1,6 +1,7 @@
 //! What a route is, and the router made of their table. The check of query parameters and the
 //! OpenAPI document are made of the same table.
 
+mod parts;
 mod table;
 
 pub use table::ROUTES;

@@ -1,10 +1,14 @@
 //! What a client is answered: the model's nouns, and these where a reader needs another shape.
 //! `schemas.json` describes them; a test holds the two together.
 
+mod cluster;
+
+pub use cluster::*;
+
 use hale_model::chain::Entry;
 use hale_model::decision::{Decision, Route};
 use hale_model::execution::{Mode, Outcome, OutcomeStatus, Plan};
-use hale_model::ledger::{Approval, ApprovalState, EntryKind, EntryRef, History, Lease};
+use hale_model::ledger::{Approval, ApprovalState, EntryKind, EntryRef, History};
 use hale_model::record::Record;
 use hale_model::{
     ApprovalId, Digest, ExecutionId, Fence, Happening, HostName, Incident, IncidentId,
@@ -83,27 +87,6 @@ pub struct Status {
     pub freeze: FreezeState,
     /// The ledger, as this node sees it.
     pub ledger: LedgerStatus,
-}
-
-/// The ledger, as one node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LedgerStatus {
-    /// `leader`, `follower`, `candidate`, `learner`, `none`.
-    pub role: String,
-    /// Who leads, if anybody does.
-    pub leader: Option<NodeId>,
-    /// The Raft term.
-    pub term: u64,
-    /// The last log index applied.
-    pub applied: u64,
-    /// Who votes.
-    pub voters: Vec<NodeId>,
-    /// Who stands by.
-    pub learners: Vec<NodeId>,
-    /// Entries in the chain.
-    pub entries: u64,
-    /// The hash of the last entry.
-    pub tip: Digest,
 }
 
 /// Whether execution is frozen.
@@ -394,48 +377,6 @@ pub struct ExecutionView {
     pub step: Option<String>,
     /// When it was planned.
     pub started_at: Timestamp,
-}
-
-/// A lease as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseView {
-    /// Its number.
-    pub fence: Fence,
-    /// On what: `service:db-01:postgresql`.
-    pub scope: String,
-    /// Who holds it.
-    pub holder: NodeId,
-    /// For how long, from the grant or the last renewal.
-    pub ttl_ms: u64,
-    /// How often it was renewed.
-    pub renewals: u64,
-    /// For which run.
-    pub execution: ExecutionId,
-    /// Which playbook.
-    pub playbook: PlaybookName,
-    /// For which service.
-    pub service: Option<ServiceName>,
-    /// What for.
-    pub plan_digest: Digest,
-    /// Whether it still excludes others; if not, its grant waits to be closed.
-    pub live: bool,
-}
-
-impl From<&Lease> for LeaseView {
-    fn from(l: &Lease) -> Self {
-        Self {
-            fence: l.fence,
-            scope: l.scope.to_string(),
-            holder: l.holder,
-            ttl_ms: l.ttl_ms,
-            renewals: l.generation,
-            execution: l.execution.clone(),
-            playbook: l.playbook.clone(),
-            service: l.service.clone(),
-            plan_digest: l.plan_digest,
-            live: l.live,
-        }
-    }
 }
 
 /// A page of the chain, as the node gives it.
