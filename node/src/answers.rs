@@ -1,5 +1,9 @@
 //! The answers to what operators ask of this node, made of its actors and its ledger.
 
+mod cluster;
+
+pub(crate) use cluster::alone;
+
 use crate::config::Config;
 use crate::library::Library;
 use crate::memory::{End, Memory};
@@ -7,15 +11,15 @@ use crate::pipeline::Slots;
 use hale_api::{
     AnswerRequest, BaselineQuery, Consistency, EntryPage, EntryQuery, ExecutionView, Feed,
     FreezeRequest, FreezeState, HostView, IncidentFilter, IncidentQuery, IncidentRow, IncidentView,
-    LedgerStatus, PlaybookRow, Problem, Readiness, Status, Why,
+    PlaybookRow, Problem, Readiness, Status, Why,
 };
 use hale_audit::archive::Segments;
 use hale_consensus::{ChainStore, Consensus, Ledger, SegmentChain};
 use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Approval, ApprovalState, Command, EntryKind, History, Signed};
 use hale_model::{
-    ApprovalId, Decision, HostName, Incident, IncidentId, IncidentState, Keypair, NodeId,
-    PlaybookName, Reading, Timestamp, canonical,
+    ApprovalId, Decision, HostName, Incident, IncidentId, IncidentState, Keypair, PlaybookName,
+    Reading, Timestamp, canonical,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -222,8 +226,6 @@ impl Inner {
             .await;
         let readiness = self.readiness();
         let round = self.memory.last_round();
-        let metrics = self.consensus.metrics();
-        let tip = self.consensus.read_stale(Ledger::tip);
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.host.clone(),
@@ -244,31 +246,17 @@ impl Inner {
             executions_running: self.executions().await.unwrap_or_default().len() as u64,
             playbooks: self.library.playbooks().len() as u64,
             freeze,
-            ledger: LedgerStatus {
-                role: role(&metrics, self.key.node_id()).to_owned(),
-                leader: metrics.leader.map(|p| p.node),
-                term: metrics.term,
-                applied: metrics.applied,
-                voters: metrics.voters.iter().map(|p| p.node).collect(),
-                learners: metrics.learners.iter().map(|p| p.node).collect(),
-                entries: tip.entries,
-                tip: tip.hash,
-            },
+            ledger: self.ledger_status().await,
         })
     }
 
     pub(crate) async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
         let incidents = self.known_incidents().await.unwrap_or_default();
-        let tags = self
-            .slots
-            .telemetry
-            .ask(ASK, hale_telemetry::Message::Tags)
-            .await;
         Ok(vec![HostView {
             host: self.host.clone(),
             node: Some(self.key.node_id()),
             environment: self.config.node.environment.clone(),
-            tags: tags.unwrap_or_else(|| self.config.telemetry.tags.clone()),
+            tags: self.tags().await,
             state: "alive".into(),
             last_round_at: self.memory.last_round_at(),
             incidents_open: open(&incidents) as u64,
@@ -533,16 +521,6 @@ fn open(incidents: &[Incident]) -> usize {
         .iter()
         .filter(|i| i.state == IncidentState::Open)
         .count()
-}
-
-fn role(metrics: &hale_consensus::Metrics, me: NodeId) -> &'static str {
-    match &metrics.leader {
-        _ if metrics.leads => "leader",
-        None if metrics.voters.is_empty() => "none",
-        None => "candidate",
-        Some(_) if metrics.voters.iter().any(|p| p.node == me) => "follower",
-        Some(_) => "learner",
-    }
 }
 
 fn fits(entry: &Entry, query: &EntryQuery) -> bool {

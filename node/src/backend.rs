@@ -1,12 +1,13 @@
 //! What the API asks of this node: each call hands over to [`crate::answers`].
 
-use crate::answers::{ASK, Inner, silent};
+use crate::answers::{ASK, Inner, alone, silent};
 use crate::chain;
 use hale_api::{
-    AnswerRequest, Backend, BaselineQuery, Consistency, EntryPage, EntryQuery, ExecutionView, Feed,
-    FindingView, FreezeRequest, FreezeState, HostView, IncidentQuery, IncidentRow, IncidentView,
-    PlaybookRow, PlaybookView, Problem, Readiness, Reply, RunRequest, RunView, Status,
-    Verification, Why,
+    AnswerRequest, Backend, BaselineQuery, BudgetView, ByRequest, Consistency, CreateTokenRequest,
+    EntryPage, EntryQuery, ExecutionView, Feed, FindingView, FreezeRequest, FreezeState, HostView,
+    IncidentQuery, IncidentRow, IncidentView, LeaderView, MemberName, MemberView, NewToken,
+    PlaybookRow, PlaybookView, Problem, Readiness, RemoveRequest, Reply, RunRequest, RunView,
+    SetBudgetRequest, Status, TokenView, TransferRequest, Verification, VotersView, WaitView, Why,
 };
 use hale_consensus::Ledger;
 use hale_model::chain::Entry;
@@ -147,6 +148,11 @@ impl Backend for NodeBackend {
         })
     }
 
+    fn waiting(&self, _consistency: Consistency) -> Reply<Vec<WaitView>> {
+        // Who finds a scope held is refused: nobody stands in line.
+        later(&self.0, |_| async { Ok(Vec::new()) })
+    }
+
     fn executions(&self) -> Reply<Vec<ExecutionView>> {
         later(&self.0, |n| async move { n.executions().await })
     }
@@ -222,6 +228,58 @@ impl Backend for NodeBackend {
 
     fn freeze(&self, frozen: bool, request: FreezeRequest) -> Reply<FreezeState> {
         later(&self.0, |n| async move { n.freeze(frozen, request).await })
+    }
+
+    fn members(&self, consistency: Consistency) -> Reply<Vec<MemberView>> {
+        later(&self.0, |n| async move { n.members(consistency).await })
+    }
+
+    fn remove_member(&self, _: MemberName, _: RemoveRequest) -> Reply<MemberView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn leave(&self, _: RemoveRequest) -> Reply<MemberView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn voters(&self) -> Reply<VotersView> {
+        later(&self.0, |n| async move { Ok(n.voters()) })
+    }
+
+    fn leader(&self) -> Reply<LeaderView> {
+        later(&self.0, |n| async move { Ok(n.leader()) })
+    }
+
+    fn transfer_leadership(&self, _: TransferRequest) -> Reply<LeaderView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn tokens(&self, _: Consistency) -> Reply<Vec<TokenView>> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn create_token(&self, _: CreateTokenRequest) -> Reply<NewToken> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn revoke_token(&self, _: String, _: ByRequest) -> Reply<TokenView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn budgets(&self, _: Consistency) -> Reply<Vec<BudgetView>> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn set_budget(&self, _: SetBudgetRequest) -> Reply<BudgetView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn remove_budget(&self, _: String, _: ByRequest) -> Reply<BudgetView> {
+        later(&self.0, |_| async { Err(alone()) })
+    }
+
+    fn backup(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
+        later(&self.0, |_| async { Err(alone()) })
     }
 
     fn feed(&self) -> Feed {

@@ -1,5 +1,13 @@
 //! What a client may ask for: request bodies and filters, with their limits.
 
+mod cluster;
+
+pub(crate) use cluster::named;
+pub use cluster::{
+    ByRequest, CreateTokenRequest, MAX_BUDGET, MAX_TOKEN_SECONDS, MAX_TOKEN_USES, MemberName,
+    RemoveRequest, SetBudgetRequest, TransferRequest,
+};
+
 use crate::problem::Problem;
 use hale_model::ledger::EntryKind;
 use hale_model::{Digest, HostName, IncidentId, ServiceName};

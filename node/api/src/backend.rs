@@ -1,14 +1,17 @@
 //! What the node answers with. The API knows this trait and nothing of the actors behind it.
 
 use crate::ask::{
-    AnswerRequest, BaselineQuery, Consistency, EntryQuery, FreezeRequest, IncidentQuery, RunRequest,
+    AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
+    FreezeRequest, IncidentQuery, MemberName, RemoveRequest, RunRequest, SetBudgetRequest,
+    TransferRequest,
 };
 use crate::events::Feed;
 use crate::metrics::Family;
 use crate::problem::Problem;
 use crate::view::{
-    EntryPage, ExecutionView, FindingView, FreezeState, HostView, IncidentRow, IncidentView,
-    PlaybookRow, PlaybookView, Readiness, RunView, Status, Verification, Why,
+    BudgetView, EntryPage, ExecutionView, FindingView, FreezeState, HostView, IncidentRow,
+    IncidentView, LeaderView, MemberView, NewToken, PlaybookRow, PlaybookView, Readiness, RunView,
+    Status, TokenView, Verification, VotersView, WaitView, Why,
 };
 use hale_model::chain::Entry;
 use hale_model::ledger::{Approval, Lease};
@@ -68,6 +71,9 @@ pub trait Backend: Send + Sync + 'static {
     /// The leases that are not closed, by fence.
     fn leases(&self, consistency: Consistency) -> Reply<Vec<Lease>>;
 
+    /// The runs that wait for a lease, in the order in which they will be served.
+    fn waiting(&self, consistency: Consistency) -> Reply<Vec<WaitView>>;
+
     /// The executions that run now.
     fn executions(&self) -> Reply<Vec<ExecutionView>>;
 
@@ -89,6 +95,46 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Freezes or thaws. Returns the state afterwards.
     fn freeze(&self, frozen: bool, request: FreezeRequest) -> Reply<FreezeState>;
+
+    /// All who are on the roster, removed ones too, by host.
+    fn members(&self, consistency: Consistency) -> Reply<Vec<MemberView>>;
+
+    /// Takes a member off the roster: it is shut out everywhere. Returns it as it is afterwards.
+    fn remove_member(&self, member: MemberName, request: RemoveRequest) -> Reply<MemberView>;
+
+    /// Takes this node out of the cluster. Returns it as it is afterwards.
+    fn leave(&self, request: RemoveRequest) -> Reply<MemberView>;
+
+    /// The Raft group as its leader knows it, or, where nobody leads, as this node knows it: it is
+    /// looked at most when there is no leader.
+    fn voters(&self) -> Reply<VotersView>;
+
+    /// Who leads, as far as this node knows.
+    fn leader(&self) -> Reply<LeaderView>;
+
+    /// Hands the lead to another voter. Returns who leads afterwards.
+    fn transfer_leadership(&self, request: TransferRequest) -> Reply<LeaderView>;
+
+    /// The join tokens, by the time they expire.
+    fn tokens(&self, consistency: Consistency) -> Reply<Vec<TokenView>>;
+
+    /// Makes a join token.
+    fn create_token(&self, request: CreateTokenRequest) -> Reply<NewToken>;
+
+    /// Takes a join token back. Returns it as it was.
+    fn revoke_token(&self, id: String, request: ByRequest) -> Reply<TokenView>;
+
+    /// The budgets, by name.
+    fn budgets(&self, consistency: Consistency) -> Reply<Vec<BudgetView>>;
+
+    /// Sets a budget, in place of one of the same name. Returns it as it is afterwards.
+    fn set_budget(&self, request: SetBudgetRequest) -> Reply<BudgetView>;
+
+    /// Takes a budget away. Returns it as it was.
+    fn remove_budget(&self, name: String, request: ByRequest) -> Reply<BudgetView>;
+
+    /// The ledger's state and the chain as one file, piece by piece; an error item breaks it off.
+    fn backup(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>>;
 
     /// What happens, live.
     fn feed(&self) -> Feed;

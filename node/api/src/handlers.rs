@@ -1,5 +1,9 @@
 //! What each route does: reads the call, asks the backend, shapes the answer.
 
+mod cluster;
+
+pub(crate) use cluster::*;
+
 use crate::ask::{
     AnswerRequest, BaselineQuery, EntryQuery, FreezeRequest, IncidentFilter, IncidentQuery,
     RunRequest,
@@ -18,6 +22,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 type Answered = Result<Response, Problem>;
 
@@ -121,7 +126,8 @@ pub(crate) async fn lint(c: Call) -> Answered {
 pub(crate) async fn leases(c: Call) -> Answered {
     let leases = c.backend().leases(c.consistency()).await?;
     let leases: Vec<LeaseView> = leases.iter().map(Into::into).collect();
-    c.json(&json!({ "leases": leases }))
+    let waiting = c.backend().waiting(c.consistency()).await?;
+    c.json(&json!({ "leases": leases, "waiting": waiting }))
 }
 
 pub(crate) async fn executions(c: Call) -> Answered {
@@ -156,18 +162,27 @@ pub(crate) async fn entry(c: Call) -> Answered {
 
 pub(crate) async fn export(c: Call) -> Answered {
     let permit = place(&c)?;
-    let mut lines = c.backend().export().await?;
+    let lines = c.backend().export().await?;
+    Ok(typed("application/x-ndjson", fed(&c, permit, lines)))
+}
+
+/// A body of the backend's pieces; broken off if a piece is an error or the node stops.
+fn fed(
+    c: &Call,
+    permit: tokio::sync::OwnedSemaphorePermit,
+    mut from: mpsc::Receiver<Result<Vec<u8>, Problem>>,
+) -> Body {
     let (pieces, body) = stream::channel();
     let mut stopping = c.api.stopping.clone();
     tokio::spawn(async move {
         let _permit = permit;
         loop {
-            let line = tokio::select! {
-                line = lines.recv() => line,
+            let piece = tokio::select! {
+                piece = from.recv() => piece,
                 () = stopped(&mut stopping) => Some(Err(Problem::internal("the node stops"))),
             };
-            let gone = match line {
-                Some(Ok(line)) => !pieces.send(line).await,
+            let gone = match piece {
+                Some(Ok(piece)) => !pieces.send(piece).await,
                 Some(Err(problem)) => return pieces.break_off(problem.message).await,
                 None => true,
             };
@@ -176,7 +191,7 @@ pub(crate) async fn export(c: Call) -> Answered {
             }
         }
     });
-    Ok(typed("application/x-ndjson", body))
+    body
 }
 
 pub(crate) async fn verify(c: Call) -> Answered {

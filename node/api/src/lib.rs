@@ -21,8 +21,9 @@ mod stream;
 mod view;
 
 pub use ask::{
-    AnswerRequest, BaselineQuery, Consistency, EntryQuery, FreezeRequest, IncidentFilter,
-    IncidentQuery, RunRequest,
+    AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
+    FreezeRequest, IncidentFilter, IncidentQuery, MAX_BUDGET, MAX_TOKEN_SECONDS, MAX_TOKEN_USES,
+    MemberName, RemoveRequest, RunRequest, SetBudgetRequest, TransferRequest,
 };
 pub use backend::{Backend, Reply};
 pub use events::Feed;
@@ -31,7 +32,9 @@ pub use openapi::document as openapi_document;
 pub use problem::{Code, Problem};
 pub use server::{ApiConfig, Server, ServerError, bind};
 pub use view::{
-    ApprovalView, ChainProblem, EntryPage, EntryView, ErrorBody, ErrorView, ExecutionView,
-    FindingView, FreezeState, HostView, IncidentRow, IncidentView, LeaseView, LedgerStatus,
-    PlannedStep, PlaybookRow, PlaybookView, Readiness, RunView, Status, Verification, Why,
+    ApprovalView, BudgetLimitView, BudgetView, ChainProblem, EntryPage, EntryView, ErrorBody,
+    ErrorView, ExecutionView, FindingView, FreezeState, HostView, IncidentRow, IncidentView,
+    LeaderView, LeaseView, LedgerStatus, MemberState, MemberView, NewToken, PlannedStep,
+    PlaybookRow, PlaybookView, Readiness, RunView, Seat, Status, TokenState, TokenView,
+    Verification, VoterView, VotersView, WaitView, Why,
 };

@@ -148,7 +148,6 @@ impl From<Refusal> for Problem {
             Refusal::NotWaiting { .. } | Refusal::PlanChanged { .. } => {
                 (Code::Refused, "hale approve")
             }
-            Refusal::UnknownNode(_) => (Code::Refused, "hale status"),
             Refusal::StaleFence(_) | Refusal::AlreadyClosed(_) => (Code::Refused, "hale leases"),
             Refusal::BadSignature | Refusal::BadEntry(_) => (Code::Internal, "hale audit verify"),
             Refusal::Full { .. } => (Code::Unavailable, "try again in a minute; hale status"),
@@ -159,7 +158,9 @@ impl From<Refusal> for Problem {
             Refusal::TokenUsedUp(_) | Refusal::TokenExpired(_) => {
                 (Code::Refused, "hale token create")
             }
-            Refusal::HostTaken { .. } | Refusal::LastNode => (Code::Refused, "hale status"),
+            Refusal::HostTaken { .. } | Refusal::LastNode | Refusal::UnknownNode(_) => {
+                (Code::Refused, "hale members")
+            }
             Refusal::WasRemoved(_) => (
                 Code::Refused,
                 "wipe the data directory and join as a new node: hale join",
@@ -172,11 +173,36 @@ impl From<Refusal> for Problem {
 impl From<LedgerError> for Problem {
     fn from(error: LedgerError) -> Self {
         let next = match &error {
-            LedgerError::NoLeader(_) => "hale status",
+            LedgerError::NoLeader(_) => "hale voters shows who votes and who is silent",
             LedgerError::Storage(_) => "free space on the data directory's disk, then hale status",
             LedgerError::Stopping => "start the node again with hale node",
             LedgerError::Busy => "try again in a second",
         };
         Self::unavailable(error.to_string(), next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hale_model::Fence;
+
+    #[test]
+    fn without_a_leader_the_same_request_may_work_later_and_the_voters_tell_why() {
+        let problem = Problem::from(LedgerError::NoLeader(5000));
+        assert_eq!(problem.code, Code::Unavailable);
+        assert_eq!(problem.code.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(problem.next.contains("hale voters"), "{}", problem.next);
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_words() {
+        let node = hale_model::Keypair::from_seed(&[1; 32]).node_id();
+        for refusal in [Refusal::UnknownNode(node), Refusal::StaleFence(Fence(3))] {
+            let problem = Problem::from(refusal.clone());
+            assert_eq!(problem.code, Code::Refused);
+            assert_eq!(problem.message, refusal.to_string());
+            assert!(!problem.next.is_empty());
+        }
     }
 }

@@ -133,6 +133,20 @@ pub(super) const fn post(
     }
 }
 
+pub(super) const fn delete(
+    path: &'static str,
+    name: &'static str,
+    about: &'static str,
+    body: &'static str,
+    answer: AnswerSpec,
+    handler: Handler,
+) -> Route {
+    Route {
+        verb: Verb::Delete,
+        ..post(path, name, about, body, answer, handler)
+    }
+}
+
 pub(super) const fn open(route: Route) -> Route {
     Route {
         access: Access::Open,

@@ -32,6 +32,27 @@ impl Default for Fake {
     }
 }
 
+impl Fake {
+    pub(crate) fn hear(&self, said: String) {
+        self.heard.lock().unwrap().push(said);
+    }
+
+    /// One piece and the end; one piece and an error, if the node is not ready.
+    fn pieces(&self, piece: Vec<u8>) -> mpsc::Receiver<Result<Vec<u8>, Problem>> {
+        let (tx, rx) = mpsc::channel(8);
+        let ready = self.ready.load(Ordering::SeqCst);
+        tokio::spawn(async move {
+            tx.send(Ok(piece)).await.ok();
+            if !ready {
+                tx.send(Err(Problem::internal("segment 3 can't be read")))
+                    .await
+                    .ok();
+            }
+        });
+        rx
+    }
+}
+
 fn now<T: Send + 'static>(value: T) -> Reply<T> {
     Box::pin(std::future::ready(Ok(value)))
 }
@@ -78,6 +99,9 @@ impl Backend for Fake {
                 learners: vec![],
                 entries: 5,
                 tip: Digest::of(b"tip"),
+                members_alive: 2,
+                members_known: 3,
+                zone: Some("a".into()),
             },
         })
     }
@@ -111,7 +135,7 @@ impl Backend for Fake {
         now(vec![reading(), other])
     }
     fn incidents(&self, query: IncidentQuery) -> Reply<Vec<IncidentRow>> {
-        self.heard.lock().unwrap().push(format!("{query:?}"));
+        self.hear(format!("{query:?}"));
         now(vec![IncidentRow::of(&incident(), Some(&decision()), None)])
     }
     fn incident(&self, id: IncidentId, _: Consistency) -> Reply<IncidentView> {
@@ -208,11 +232,14 @@ impl Backend for Fake {
             live: true,
         }])
     }
+    fn waiting(&self, _: Consistency) -> Reply<Vec<WaitView>> {
+        now(vec![wait()])
+    }
     fn executions(&self) -> Reply<Vec<ExecutionView>> {
         now(vec![execution()])
     }
     fn entries(&self, query: EntryQuery) -> Reply<EntryPage> {
-        self.heard.lock().unwrap().push(format!("{query:?}"));
+        self.hear(format!("{query:?}"));
         now(EntryPage {
             entries: vec![entry(4)],
             next: Some(5),
@@ -223,17 +250,7 @@ impl Backend for Fake {
         now(entry(index))
     }
     fn export(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
-        let (tx, rx) = mpsc::channel(8);
-        let ready = self.ready.load(Ordering::SeqCst);
-        tokio::spawn(async move {
-            tx.send(Ok(b"{\"index\":0}\n".to_vec())).await.ok();
-            if !ready {
-                tx.send(Err(Problem::internal("segment 3 can't be read")))
-                    .await
-                    .ok();
-            }
-        });
-        now(rx)
+        now(self.pieces(b"{\"index\":0}\n".to_vec()))
     }
     fn verify(&self) -> Reply<Verification> {
         now(Verification {
@@ -257,6 +274,57 @@ impl Backend for Fake {
             return no(LedgerError::NoLeader(5000));
         }
         now(freeze(frozen, Some(request.by)))
+    }
+    fn members(&self, _: Consistency) -> Reply<Vec<MemberView>> {
+        now(vec![member(false)])
+    }
+    fn remove_member(&self, name: MemberName, request: RemoveRequest) -> Reply<MemberView> {
+        self.hear(format!("{request:?}"));
+        match name.among(&[member(false)]) {
+            Ok(_) => now(member(true)),
+            Err(problem) => no(problem),
+        }
+    }
+    fn leave(&self, request: RemoveRequest) -> Reply<MemberView> {
+        self.hear(format!("{request:?}"));
+        now(member(true))
+    }
+    fn voters(&self) -> Reply<VotersView> {
+        now(voters())
+    }
+    fn leader(&self) -> Reply<LeaderView> {
+        now(leader())
+    }
+    fn transfer_leadership(&self, request: TransferRequest) -> Reply<LeaderView> {
+        self.hear(format!("{request:?}"));
+        now(leader())
+    }
+    fn tokens(&self, _: Consistency) -> Reply<Vec<TokenView>> {
+        now(vec![token()])
+    }
+    fn create_token(&self, request: CreateTokenRequest) -> Reply<NewToken> {
+        self.hear(format!("{request:?}"));
+        now(new_token())
+    }
+    fn revoke_token(&self, id: String, request: ByRequest) -> Reply<TokenView> {
+        self.hear(format!("{id} {request:?}"));
+        now(token())
+    }
+    fn budgets(&self, _: Consistency) -> Reply<Vec<BudgetView>> {
+        now(vec![budget(BudgetLimitView::Percent(20))])
+    }
+    fn set_budget(&self, request: SetBudgetRequest) -> Reply<BudgetView> {
+        match request.limit() {
+            Ok(limit) => now(budget(limit)),
+            Err(problem) => no(problem),
+        }
+    }
+    fn remove_budget(&self, name: String, request: ByRequest) -> Reply<BudgetView> {
+        self.hear(format!("{name} {request:?}"));
+        now(budget(BudgetLimitView::AtMost(1)))
+    }
+    fn backup(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
+        now(self.pieces(vec![0, 159, 146, 150]))
     }
     fn feed(&self) -> Feed {
         self.feed.clone()

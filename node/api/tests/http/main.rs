@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod client;
+mod cluster;
 mod fake;
 mod nouns;
 mod schema;
@@ -56,6 +57,7 @@ fn filled(path: &str) -> String {
     path.replace("{host}", "db-01")
         .replace("{name}", "postgres_connection_pool_reset")
         .replace("{index}", "4")
+        .replace("{node}", "db-01")
         .replace(
             "{id}",
             if path.contains("approvals") {
@@ -68,7 +70,11 @@ fn filled(path: &str) -> String {
 
 fn body_for(schema: &str) -> &'static str {
     match schema {
-        "AnswerRequest" | "FreezeRequest" => r#"{"by":"ana","reason":"tested"}"#,
+        "AnswerRequest" | "FreezeRequest" | "RemoveRequest" => r#"{"by":"ana","reason":"tested"}"#,
+        "ByRequest" => r#"{"by":"ana"}"#,
+        "TransferRequest" => r#"{"by":"ana","to":"db-01"}"#,
+        "CreateTokenRequest" => r#"{"by":"ana","ttl_seconds":60,"uses":3}"#,
+        "SetBudgetRequest" => r#"{"by":"ana","name":"web","service":"nginx","percent":20}"#,
         "RunRequest" => r#"{"by":"ana","dry_run":true,"params":{"idle_seconds":60}}"#,
         _ => "name: x",
     }
@@ -481,7 +487,7 @@ async fn a_node_that_is_not_ready_says_what_is_missing() {
         .await;
     assert_eq!(answer.status, 503);
     assert!(answer.head.contains("retry-after"));
-    assert!(error(&answer).2.contains("hale status"));
+    assert!(error(&answer).2.contains("hale voters"));
 }
 
 #[tokio::test]

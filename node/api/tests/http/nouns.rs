@@ -236,3 +236,93 @@ pub(crate) fn happening(text: &str) -> Happening {
         detail: json!({ "sigma": 4.69 }),
     }
 }
+
+pub(crate) fn member(removed: bool) -> MemberView {
+    MemberView {
+        node: key().node_id(),
+        host: host(),
+        addr: Some("10.0.0.1:7118".into()),
+        http: Some("10.0.0.1:7117".into()),
+        state: MemberState::Alive,
+        incarnation: 2,
+        zone: Some("a".into()),
+        version: Some("0.1.0".into()),
+        tags: BTreeMap::from([("role".into(), "primary".into())]),
+        seat: Seat::Voter,
+        chain_entries: Some(5),
+        chain_tip: Some(Digest::of(b"tip")),
+        is_self: true,
+        removed,
+    }
+}
+
+pub(crate) fn voters() -> VotersView {
+    VotersView {
+        term: 3,
+        leader: Some(key().node_id()),
+        commit: 40,
+        last_log: 41,
+        voters: vec![VoterView {
+            node: key().node_id(),
+            host: Some(host()),
+            addr: "10.0.0.1:7118".into(),
+            seat: Seat::Leader,
+            zone: None,
+            matched: Some(41),
+            lag: Some(0),
+            silent_ms: Some(0),
+        }],
+        quorum: 1,
+        age_ms: 12,
+        plan: Some("seat db-02 as a learner".into()),
+    }
+}
+
+pub(crate) fn leader() -> LeaderView {
+    LeaderView {
+        leader: Some(key().node_id()),
+        host: Some(host()),
+        http: None,
+        term: 3,
+        is_self: true,
+    }
+}
+
+pub(crate) fn token() -> TokenView {
+    TokenView {
+        id: "tok_1".into(),
+        uses: 3,
+        uses_left: 2,
+        by: "ana".into(),
+        expires_at: at(),
+        state: TokenState::Valid,
+    }
+}
+
+pub(crate) fn new_token() -> NewToken {
+    NewToken {
+        token: "a-secret".into(),
+        view: token(),
+        join: "hale join 10.0.0.1:7118 --token a-secret".into(),
+    }
+}
+
+pub(crate) fn budget(limit: BudgetLimitView) -> BudgetView {
+    BudgetView {
+        name: "web".into(),
+        service: service(),
+        limit,
+        used: 1,
+        allowed: 2,
+    }
+}
+
+pub(crate) fn wait() -> WaitView {
+    WaitView {
+        execution: ExecutionId::at(at(), 10),
+        scope: "host:db-01".into(),
+        holder: key().node_id(),
+        playbook: playbook(),
+        position: 1,
+    }
+}

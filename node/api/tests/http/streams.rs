@@ -70,19 +70,22 @@ async fn a_node_that_stops_ends_its_followers_and_closes_its_port() {
     assert!(tokio::net::TcpStream::connect(node.addr).await.is_err());
 }
 
+/// All that the node sends until it closes, the chunks' frames too.
+pub(crate) async fn to_the_end(node: &Node, path: &str) -> Vec<u8> {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    let mut stream = node.connect().await;
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.ok();
+    all
+}
+
 #[tokio::test]
 async fn an_export_that_breaks_off_does_not_look_whole() {
     let node = node().await;
-    let request = format!(
-        "GET /v1/audit/export HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
-    );
-    let read = async || {
-        let mut stream = node.connect().await;
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).await.ok();
-        all
-    };
+    let read = async || to_the_end(&node, "/v1/audit/export").await;
     assert!(
         read().await.ends_with(b"0\r\n\r\n"),
         "a whole export has its last chunk"
