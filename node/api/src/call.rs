@@ -2,7 +2,7 @@
 
 use crate::ask::{Checked, Consistency};
 use crate::backend::Backend;
-use crate::guard::{self, Token};
+use crate::guard::Door;
 use crate::meter::Meter;
 use crate::problem::{Code, Problem};
 use crate::routes::{Access, Pace, Route, ValueKind};
@@ -31,8 +31,7 @@ const MAX_STREAMS: usize = 64;
 pub(crate) struct Api {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) meter: Meter,
-    token: Token,
-    only_loopback_names: bool,
+    pub(crate) door: Door,
     in_flight: Arc<Semaphore>,
     pub(crate) streams: Arc<Semaphore>,
     /// Turns true when the node stops: streams end.
@@ -42,27 +41,16 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(
         backend: Arc<dyn Backend>,
-        token: Token,
-        only_loopback_names: bool,
+        door: Door,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
             backend,
             meter: Meter::default(),
-            token,
-            only_loopback_names,
+            door,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             stopping,
-        }
-    }
-
-    /// Whether a listener on loopback is asked for a name that is not loopback's.
-    pub(crate) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
-        if self.only_loopback_names {
-            guard::check_host(headers, uri)
-        } else {
-            Ok(())
         }
     }
 }
@@ -98,7 +86,7 @@ async fn answer(
     request: Request,
 ) -> Result<Response, Problem> {
     if route.access == Access::Token {
-        api.token.check(request.headers())?;
+        api.door.check_token(request.headers())?;
     }
     let query = known_query(route, request.uri())?;
     // The open routes are not counted: a busy node is still a healthy one.

@@ -5,6 +5,38 @@ use axum::http::{HeaderMap, Uri, header};
 use hale_model::Digest;
 use std::net::IpAddr;
 
+/// Where a request comes in, and what it has to show there.
+pub(crate) enum Door {
+    /// From a listener.
+    Listener {
+        /// What opens it.
+        token: Token,
+        /// Whether the listener is on loopback, and answers to loopback's names alone.
+        only_loopback_names: bool,
+    },
+    /// From another member, which has asked for both already.
+    Member,
+}
+
+impl Door {
+    pub(crate) fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match self {
+            Self::Listener { token, .. } => token.check(headers),
+            Self::Member => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_host(&self, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+        match self {
+            Self::Listener {
+                only_loopback_names: true,
+                ..
+            } => check_host(headers, uri),
+            Self::Listener { .. } | Self::Member => Ok(()),
+        }
+    }
+}
+
 /// The token that opens the API. It holds only the SHA-256 of it.
 #[derive(Clone)]
 pub struct Token {
@@ -32,7 +64,7 @@ impl Token {
     ///
     /// # Errors
     /// If it carries none or another.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let refused = |what: &str| {
             let file = &self.found_in;
             Err(Problem::new(
@@ -70,7 +102,7 @@ impl Token {
 
 /// Refuses requests to a loopback listener that name another host: a page in a browser on this
 /// machine can make a name of its own resolve to 127.0.0.1 (DNS rebinding).
-pub(crate) fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
     let named = uri
         .authority()
         .map(|a| a.as_str().to_owned())

@@ -10,6 +10,7 @@ mod call;
 mod events;
 mod guard;
 mod handlers;
+mod internal;
 mod meter;
 pub mod metrics;
 mod openapi;
@@ -28,6 +29,7 @@ pub use ask::{
 pub use backend::{Backend, Reply};
 pub use events::Feed;
 pub use guard::Token;
+pub use internal::{Internal, InternalAnswer, InternalStream, MAX_PIECE_BYTES};
 pub use openapi::document as openapi_document;
 pub use problem::{Code, Problem};
 pub use server::{ApiConfig, Server, ServerError, bind};

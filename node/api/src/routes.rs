@@ -167,7 +167,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 
 /// Around every request, known or not: the host it names, and headers that keep answers private.
 async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let mut response = match api.check_host(request.headers(), request.uri()) {
+    let mut response = match api.door.check_host(request.headers(), request.uri()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };

@@ -3,7 +3,7 @@
 
 use crate::backend::Backend;
 use crate::call::Api;
-use crate::guard::Token;
+use crate::guard::{Door, Token};
 use crate::routes;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 /// Connections at once; the next waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
 /// The largest head of a request: line and headers.
-const MAX_HEAD_BYTES: usize = 32 << 10;
+pub(crate) const MAX_HEAD_BYTES: usize = 32 << 10;
 /// The most headers.
 const MAX_HEADERS: usize = 64;
 /// How long a head may take to arrive; an idle connection is closed after it.
@@ -90,8 +90,11 @@ impl Server {
     /// Serves until `stop` turns true (or its sender is gone); then lets requests under way
     /// finish, for at most five seconds.
     pub async fn serve(self, backend: Arc<dyn Backend>, mut stop: watch::Receiver<bool>) {
-        let only_loopback = self.addr.ip().is_loopback();
-        let api = Arc::new(Api::new(backend, self.token, only_loopback, stop.clone()));
+        let door = Door::Listener {
+            token: self.token,
+            only_loopback_names: self.addr.ip().is_loopback(),
+        };
+        let api = Arc::new(Api::new(backend, door, stop.clone()));
         let router = routes::router(api.clone());
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut open = JoinSet::new();

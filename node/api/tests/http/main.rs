@@ -5,6 +5,7 @@
 mod client;
 mod cluster;
 mod fake;
+mod forwarded;
 mod nouns;
 mod schema;
 mod streams;
@@ -18,7 +19,10 @@ const APPROVAL: &str = "apr_20260212_112600_00000003";
 
 /// The error's code, message and next.
 fn error(answer: &Answer) -> (String, String, String) {
-    let body = answer.json();
+    error_in(&answer.json())
+}
+
+fn error_in(body: &Value) -> (String, String, String) {
     let part = |name: &str| body["error"][name].as_str().unwrap_or_default().to_owned();
     assert!(
         !part("next").is_empty(),
