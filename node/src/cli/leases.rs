@@ -3,7 +3,8 @@
 use super::out::{Look, Out, Table, ago, maybe, plain};
 use super::{CliError, Client};
 use clap::Args;
-use hale_api::{ExecutionView, LeaseView};
+use hale_api::{ExecutionView, LeaseView, WaitView};
+use serde::Deserialize;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -14,12 +15,19 @@ Examples:
   hale leases --json | jq '.leases[] | select(.live)'")]
 pub(crate) struct LeasesArgs {}
 
+#[derive(Deserialize)]
+struct Leases {
+    leases: Vec<LeaseView>,
+    #[serde(default)]
+    waiting: Vec<WaitView>,
+}
+
 pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<ExitCode, CliError> {
-    let leases: Vec<LeaseView> = client.list("/v1/leases", "leases").await?;
+    let Leases { leases, waiting } = client.get("/v1/leases").await?;
     let executions: Vec<ExecutionView> = client.list("/v1/executions", "executions").await?;
-    out.value(&json!({ "leases": leases, "executions": executions }))?;
-    if leases.is_empty() && executions.is_empty() {
-        out.line("Nothing is leased, nothing runs.")?;
+    out.value(&json!({ "leases": leases, "waiting": waiting, "executions": executions }))?;
+    if leases.is_empty() && waiting.is_empty() && executions.is_empty() {
+        out.line("Nothing is leased, nothing waits, nothing runs.")?;
     }
     if !leases.is_empty() {
         let mut table = Table::new([">FENCE", "SCOPE", "PLAYBOOK", "HOLDER", ">RENEWED", "STATE"]);
@@ -41,6 +49,9 @@ pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<Exi
         }
         table.print(out)?;
     }
+    if !waiting.is_empty() {
+        waits(&waiting).print(out)?;
+    }
     if !executions.is_empty() {
         let mut table = Table::new(["RUNNING", "PLAYBOOK", "HOST", "PHASE", "STEP", "PLANNED"]);
         for e in &executions {
@@ -56,4 +67,18 @@ pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<Exi
         table.print(out)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn waits(waiting: &[WaitView]) -> Table {
+    let mut table = Table::new([">WAITS", "FOR", "PLAYBOOK", "NODE", "EXECUTION"]);
+    for w in waiting {
+        table.row([
+            plain(w.position),
+            plain(&w.scope),
+            plain(&w.playbook),
+            plain(w.holder.short()),
+            plain(&w.execution),
+        ]);
+    }
+    table
 }

@@ -3,14 +3,19 @@
 
 mod approvals;
 mod audit;
+mod backup;
+mod budget;
 mod client;
 mod freeze;
 mod incidents;
 mod leases;
+mod members;
 mod metrics;
 mod out;
 mod playbook;
 mod status;
+mod token;
+mod voters;
 
 use client::Client;
 
@@ -131,6 +136,26 @@ pub(crate) enum ClientCommand {
     Thaw(freeze::ThawArgs),
     /// What a host's sensors see, held against what is normal
     Metrics(metrics::MetricsArgs),
+    /// Who belongs to the cluster, and how each is
+    Members(members::MembersArgs),
+    /// The Raft group: who votes, who lags, what the seat planner would do next
+    Voters(voters::VotersArgs),
+    /// Who leads
+    Leader(voters::LeaderArgs),
+    /// Hand the lead to another voter
+    TransferLeadership(voters::TransferArgs),
+    /// Make, list and revoke the secrets that let other hosts join
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Take this node out of the cluster
+    Leave(members::LeaveArgs),
+    /// Take another node out of the cluster, one that is gone
+    Remove(members::RemoveArgs),
+    /// Limit how much is done at once, or within an hour
+    #[command(subcommand)]
+    Budget(budget::BudgetCommand),
+    /// Write the ledger's state and the chain to a file
+    Backup(backup::BackupArgs),
 }
 
 /// How a node is run.
@@ -380,6 +405,15 @@ async fn dispatch(
         ClientCommand::Freeze(args) => freeze::freeze(args, &client, out).await,
         ClientCommand::Thaw(args) => freeze::thaw(args, &client, out).await,
         ClientCommand::Metrics(args) => metrics::run(args, &client, out).await,
+        ClientCommand::Members(args) => members::run(args, &client, out).await,
+        ClientCommand::Voters(args) => voters::run(args, &client, out).await,
+        ClientCommand::Leader(args) => voters::leader(args, &client, out).await,
+        ClientCommand::TransferLeadership(args) => voters::transfer(args, &client, out).await,
+        ClientCommand::Token(command) => token::run(command, &client, out).await,
+        ClientCommand::Leave(args) => members::leave(args, &client, out).await,
+        ClientCommand::Remove(args) => members::remove(args, &client, out).await,
+        ClientCommand::Budget(command) => budget::run(command, &client, out).await,
+        ClientCommand::Backup(args) => backup::run(args, &client, out).await,
     }
 }
 

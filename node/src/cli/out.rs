@@ -53,6 +53,15 @@ impl Out {
         }
     }
 
+    /// For people, without colours.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self {
+            json: false,
+            colour: false,
+        }
+    }
+
     /// Whether a progress bar would be seen.
     pub(super) fn shows_progress(&self) -> bool {
         !self.json && io::stderr().is_terminal()
@@ -202,6 +211,11 @@ impl Table {
     }
 
     pub(super) fn print(&self, out: &Out) -> Result<(), CliError> {
+        self.lines(out).iter().try_for_each(|line| out.line(line))
+    }
+
+    /// The headings' line, then one for each row.
+    pub(super) fn lines(&self, out: &Out) -> Vec<String> {
         let heads: Vec<&str> = self
             .head
             .iter()
@@ -235,8 +249,8 @@ impl Table {
             line
         };
         let heads: Vec<_> = heads.iter().map(|h| ((*h).to_owned(), Look::Dim)).collect();
-        out.line(line(&heads))?;
-        self.rows.iter().try_for_each(|row| out.line(line(row)))
+        let rows = self.rows.iter().map(|row| line(row));
+        std::iter::once(line(&heads)).chain(rows).collect()
     }
 }
 

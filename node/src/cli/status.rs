@@ -3,7 +3,8 @@
 use super::out::{Look, Out, ago, count, many, span};
 use super::{CliError, Client, ok_unless};
 use clap::Args;
-use hale_api::Status;
+use hale_api::{LedgerStatus, Seat, Status};
+use hale_model::NodeId;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -111,6 +112,9 @@ fn facts(s: &Status, out: &Out) -> Result<(), CliError> {
     )?;
     out.fact("playbooks", &format!("{} known", count(s.playbooks)))?;
     let l = &s.ledger;
+    if l.members_known > 0 {
+        out.fact("members", &members(l, s.node, out))?;
+    }
     let leader = match &l.leader {
         Some(leader) if *leader == s.node => "this node leads".into(),
         Some(leader) => format!("{} leads", leader.short()),
@@ -137,4 +141,31 @@ fn facts(s: &Status, out: &Out) -> Result<(), CliError> {
         )?;
     }
     Ok(())
+}
+
+/// Those alive of those known, this node's seat, and where it stands.
+pub(super) fn members(l: &LedgerStatus, me: NodeId, out: &Out) -> String {
+    let alive = format!(
+        "{} of {} alive",
+        count(l.members_alive),
+        count(l.members_known)
+    );
+    let alive = match l.members_alive < l.members_known {
+        true => out.paint(Look::Warn, &alive),
+        false => alive,
+    };
+    let seat = match () {
+        () if l.leader == Some(me) => Seat::Leader,
+        () if l.voters.contains(&me) => Seat::Voter,
+        () if l.learners.contains(&me) => Seat::Learner,
+        () => Seat::None,
+    };
+    let zone = l.zone.as_ref().map_or_else(String::new, |zone| {
+        format!(", zone {}", out.paint(Look::Plain, zone))
+    });
+    let hint = match l.members_known {
+        1 => String::new(),
+        _ => format!("  {}", out.paint(Look::Dim, "hale members")),
+    };
+    format!("{alive}, seat {seat}{zone}{hint}")
 }
