@@ -42,10 +42,11 @@ pub(super) async fn run(
     let mut stream = client.stream("/v1/backup").await?;
     let bar = bar(out);
     let part = Part::of(&file)?;
-    let bytes = fill(&part, &mut stream, &bar).await?;
+    let filled = fill(&part, &mut stream, &bar).await;
+    bar.finish_and_clear();
+    let bytes = filled?;
     free(&file, args.force)?;
     part.finish(&file)?;
-    bar.finish_and_clear();
     out.value(&json!({ "file": file, "bytes": bytes }))?;
     out.line(format!("{} bytes in {}", count(bytes), file.display()))?;
     Ok(ExitCode::SUCCESS)

@@ -129,11 +129,11 @@ async fn set(args: SetArgs, client: &Client, out: &Out) -> Result<ExitCode, CliE
     let budget: BudgetView = client.send(Method::POST, "/v1/budgets", &request).await?;
     out.value(&budget)?;
     let of = match &budget.service {
-        Some(service) => format!("executions for {service}"),
-        None => "executions".into(),
+        Some(service) => format!(" for {service}"),
+        None => String::new(),
     };
     out.line(format!(
-        "{}: {} {of}, {} of {} used",
+        "{} allows {}{of}; {} of {} used",
         out.paint(Look::Good, &budget.name),
         budget.limit,
         count(budget.used),
