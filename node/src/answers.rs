@@ -4,6 +4,7 @@ mod cluster;
 
 pub(crate) use cluster::alone;
 
+use crate::cluster::Shared;
 use crate::config::Config;
 use crate::library::Library;
 use crate::memory::{End, Memory};
@@ -22,6 +23,8 @@ use hale_model::{
     Reading, Timestamp, canonical,
 };
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +43,10 @@ pub(crate) struct Inner {
     pub(crate) host: HostName,
     pub(crate) key: Keypair,
     pub(crate) consensus: Arc<Consensus>,
+    /// None if this node runs alone.
+    pub(crate) cluster: Option<Arc<Shared>>,
+    /// Where it answers HTTP.
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) chain: Arc<SegmentChain>,
     pub(crate) slots: Slots,
     pub(crate) library: Arc<Library>,
@@ -85,15 +92,24 @@ impl Inner {
         })
     }
 
-    pub(crate) fn only_this_host(&self, host: &HostName) -> Result<(), Problem> {
-        if *host == self.host {
+    /// Whether another node may be asked: a question that came from one is answered here.
+    pub(crate) fn may_ask(&self, may: bool, host: &HostName) -> Result<(), Problem> {
+        if may {
             return Ok(());
         }
-        Err(Problem::not_found(
-            "host",
-            host,
-            "hale metrics --hosts lists the hosts this node knows",
-        ))
+        Err(Problem::not_found("host", host, "hale members lists them"))
+    }
+
+    /// Entries of the chain by number, as many of the range as there are: this node's own, or those
+    /// of one that holds the chain.
+    pub(crate) async fn chain_entries(&self, range: Range<u64>) -> Result<Vec<Entry>, Problem> {
+        let damaged = |e: String| Problem::new(hale_api::Code::Internal, e, "hale audit verify");
+        if self.consensus.is_seated() || self.cluster.is_none() {
+            let read: Result<Vec<Entry>, _> = self.segments()?.read(range).collect();
+            return read.map_err(|e| damaged(e.to_string()));
+        }
+        let told = self.consensus.fetch_entries(range).await;
+        told.map_err(|e| Problem::unavailable(e.to_string(), "hale voters shows the group"))
     }
 
     pub(crate) fn signed(&self, kind: EntryKind, body: &Value) -> Result<Signed, Problem> {
@@ -250,17 +266,17 @@ impl Inner {
         })
     }
 
-    pub(crate) async fn hosts(&self) -> Result<Vec<HostView>, Problem> {
+    pub(crate) async fn own_host(&self) -> HostView {
         let incidents = self.known_incidents().await.unwrap_or_default();
-        Ok(vec![HostView {
+        HostView {
             host: self.host.clone(),
             node: Some(self.key.node_id()),
             environment: self.config.node.environment.clone(),
             tags: self.tags().await,
             state: "alive".into(),
             last_round_at: self.memory.last_round_at(),
-            incidents_open: open(&incidents) as u64,
-        }])
+            incidents_open: Some(open(&incidents) as u64),
+        }
     }
 
     pub(crate) async fn baselines(&self, query: BaselineQuery) -> Result<Vec<Reading>, Problem> {
@@ -434,7 +450,10 @@ impl Inner {
         if query.consistency == Consistency::Linearizable {
             self.consensus.read(|_| ()).await.map_err(Problem::from)?;
         }
-        let total = self.chain.len();
+        let total = match self.consensus.is_seated() || self.cluster.is_none() {
+            true => self.chain.len(),
+            false => self.consensus.read_stale(Ledger::tip).entries,
+        };
         let limit = query.limit as u64;
         let filtered = query.kind.is_some() || query.incident.is_some();
         let from = query
@@ -451,10 +470,7 @@ impl Inner {
             from.saturating_add(limit)
         };
         let mut at = from;
-        for entry in self.segments()?.read(from..end.min(total)) {
-            let entry = entry.map_err(|e| {
-                Problem::new(hale_api::Code::Internal, e.to_string(), "hale audit verify")
-            })?;
+        for entry in self.chain_entries(from..end.min(total)).await? {
             at = entry.index + 1;
             if fits(&entry, &query) {
                 page.entries.push(entry);

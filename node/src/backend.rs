@@ -2,12 +2,14 @@
 
 use crate::answers::{ASK, Inner, alone, silent};
 use crate::chain;
+use crate::cluster::remote::Request;
 use hale_api::{
-    AnswerRequest, Backend, BaselineQuery, BudgetView, ByRequest, Consistency, CreateTokenRequest,
-    EntryPage, EntryQuery, ExecutionView, Feed, FindingView, FreezeRequest, FreezeState, HostView,
-    IncidentQuery, IncidentRow, IncidentView, LeaderView, MemberName, MemberView, NewToken,
-    PlaybookRow, PlaybookView, Problem, Readiness, RemoveRequest, Reply, RunRequest, RunView,
-    SetBudgetRequest, Status, TokenView, TransferRequest, Verification, VotersView, WaitView, Why,
+    AnswerRequest, Backend, BaselineQuery, BudgetView, ByRequest, Code, Consistency,
+    CreateTokenRequest, EntryPage, EntryQuery, ExecutionView, Feed, FindingView, FreezeRequest,
+    FreezeState, Gathered, HostView, IncidentQuery, IncidentRow, IncidentView, LeaderView,
+    MemberName, MemberView, NewToken, PlaybookRow, PlaybookView, Problem, Readiness, RemoveRequest,
+    Reply, RunRequest, RunView, SetBudgetRequest, Status, TokenView, TransferRequest, Verification,
+    VotersView, WaitView, Why,
 };
 use hale_consensus::Ledger;
 use hale_model::chain::Entry;
@@ -22,8 +24,30 @@ use tokio::sync::mpsc;
 /// Lines of an export that wait for a slow client.
 const EXPORT_QUEUE: usize = 64;
 
-/// The node behind its API.
-pub(crate) struct NodeBackend(pub(crate) Arc<Inner>);
+/// The node behind its API: for operators one that asks other nodes too, for other nodes one that
+/// answers by itself.
+pub(crate) struct NodeBackend {
+    node: Arc<Inner>,
+    may_ask_others: bool,
+}
+
+impl NodeBackend {
+    /// What operators talk to.
+    pub(crate) fn forwarding(node: &Arc<Inner>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            may_ask_others: true,
+        }
+    }
+
+    /// What other nodes talk to: a question is forwarded once.
+    pub(crate) fn local(node: &Arc<Inner>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            may_ask_others: false,
+        }
+    }
+}
 
 /// Each call takes its own share of the node and runs by itself.
 fn later<T: Send + 'static, F>(inner: &Arc<Inner>, f: impl FnOnce(Arc<Inner>) -> F) -> Reply<T>
@@ -35,21 +59,29 @@ where
 
 impl Backend for NodeBackend {
     fn readiness(&self) -> Later<Readiness> {
-        let readiness = self.0.readiness();
+        let readiness = self.node.readiness();
         Box::pin(async move { readiness })
     }
 
     fn status(&self, consistency: Consistency) -> Reply<Status> {
-        later(&self.0, |n| async move { n.status(consistency).await })
+        later(&self.node, |n| async move { n.status(consistency).await })
     }
 
     fn hosts(&self, _consistency: Consistency) -> Reply<Vec<HostView>> {
-        later(&self.0, |n| async move { n.hosts().await })
+        later(&self.node, |n| async move {
+            let own = n.own_host().await;
+            n.hosts_of_all(own).await
+        })
     }
 
     fn telemetry(&self, host: HostName) -> Reply<Value> {
-        later(&self.0, |n| async move {
-            n.only_this_host(&host)?;
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(node) = n.node_of(&host)? {
+                n.may_ask(may_ask, &host)?;
+                let path = format!("/v1/hosts/{host}/telemetry");
+                return n.live(node, Request::get(path)).await;
+            }
             let snapshot = n
                 .slots
                 .telemetry
@@ -60,29 +92,54 @@ impl Backend for NodeBackend {
     }
 
     fn baselines(&self, host: HostName, query: BaselineQuery) -> Reply<Vec<Reading>> {
-        later(&self.0, |n| async move {
-            n.only_this_host(&host)?;
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(node) = n.node_of(&host)? {
+                n.may_ask(may_ask, &host)?;
+                return n.remote_baselines(node, &host, &query).await;
+            }
             n.baselines(query).await
         })
     }
 
-    fn incidents(&self, query: IncidentQuery) -> Reply<Vec<IncidentRow>> {
-        later(&self.0, |n| async move { n.incidents(query).await })
+    fn incidents(&self, query: IncidentQuery) -> Reply<Gathered<IncidentRow>> {
+        let asks = self.may_ask_others && query.consistency == Consistency::Linearizable;
+        later(&self.node, move |n| async move {
+            match asks {
+                true => n.all_incidents(query).await,
+                false => Ok(n.incidents(query).await?.into()),
+            }
+        })
     }
 
     fn incident(&self, id: IncidentId, consistency: Consistency) -> Reply<IncidentView> {
-        later(
-            &self.0,
-            |n| async move { n.incident(id, consistency).await },
-        )
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            let path = format!("/v1/incidents/{id}");
+            match n.incident(id, consistency).await {
+                Err(e) if e.code == Code::NotFound && may_ask => {
+                    n.whoever_knows(Request::get(path), e).await
+                }
+                answer => answer,
+            }
+        })
     }
 
     fn why(&self, id: IncidentId, _consistency: Consistency) -> Reply<Why> {
-        later(&self.0, |n| async move { n.why(id).await })
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            let path = format!("/v1/incidents/{id}/why");
+            match n.why(id).await {
+                Err(e) if e.code == Code::NotFound && may_ask => {
+                    n.whoever_knows(Request::get(path), e).await
+                }
+                answer => answer,
+            }
+        })
     }
 
     fn approvals(&self, consistency: Consistency) -> Reply<Vec<Approval>> {
-        later(&self.0, |n| async move {
+        later(&self.node, |n| async move {
             let waiting = |l: &Ledger| {
                 l.approvals()
                     .filter(|a| a.state == ApprovalState::Waiting)
@@ -94,14 +151,13 @@ impl Backend for NodeBackend {
     }
 
     fn answer(&self, id: ApprovalId, approve: bool, request: AnswerRequest) -> Reply<Approval> {
-        later(
-            &self.0,
-            |n| async move { n.answer(id, approve, request).await },
-        )
+        later(&self.node, |n| async move {
+            n.answer(id, approve, request).await
+        })
     }
 
     fn playbooks(&self, consistency: Consistency) -> Reply<Vec<PlaybookRow>> {
-        later(&self.0, |n| async move {
+        later(&self.node, |n| async move {
             let histories = n.histories(consistency).await?;
             Ok(n.library
                 .names()
@@ -112,7 +168,7 @@ impl Backend for NodeBackend {
     }
 
     fn playbook(&self, name: PlaybookName, consistency: Consistency) -> Reply<PlaybookView> {
-        later(&self.0, |n| async move {
+        later(&self.node, |n| async move {
             let unknown = || Problem::not_found("playbook", &name, "hale playbook ls");
             let histories = n.histories(consistency).await?;
             let row = n.playbook_row(&name, &histories).ok_or_else(unknown)?;
@@ -127,63 +183,69 @@ impl Backend for NodeBackend {
     }
 
     fn run(&self, name: PlaybookName, request: RunRequest) -> Reply<RunView> {
-        later(&self.0, |n| async move {
-            if let Some(host) = &request.host {
-                n.only_this_host(host)?;
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(host) = &request.host
+                && let Some(node) = n.node_of(host)?
+            {
+                n.may_ask(may_ask, host)?;
+                let path = format!("/v1/playbooks/{name}/run");
+                return n.live(node, Request::post(path, &request)?).await;
             }
             crate::manual::run(&n, name, request).await
         })
     }
 
     fn lint(&self, text: String) -> Reply<Vec<FindingView>> {
-        later(&self.0, |_| async move {
+        later(&self.node, |_| async move {
             Ok(crate::library::lint("playbook.yaml", &text))
         })
     }
 
     fn leases(&self, consistency: Consistency) -> Reply<Vec<Lease>> {
-        later(&self.0, |n| async move {
+        later(&self.node, |n| async move {
             n.ledger(consistency, |l| l.leases().cloned().collect())
                 .await
         })
     }
 
-    fn waiting(&self, _consistency: Consistency) -> Reply<Vec<WaitView>> {
-        // Who finds a scope held is refused: nobody stands in line.
-        later(&self.0, |_| async { Ok(Vec::new()) })
+    fn waiting(&self, consistency: Consistency) -> Reply<Vec<WaitView>> {
+        later(&self.node, |n| async move { n.waiting(consistency).await })
     }
 
-    fn executions(&self) -> Reply<Vec<ExecutionView>> {
-        later(&self.0, |n| async move { n.executions().await })
-    }
-
-    fn entries(&self, query: EntryQuery) -> Reply<EntryPage> {
-        later(&self.0, |n| async move { n.entries(query).await })
-    }
-
-    fn entry(&self, index: u64, consistency: Consistency) -> Reply<Entry> {
-        later(&self.0, |n| async move {
-            if consistency == Consistency::Linearizable {
-                n.consensus.read(|_| ()).await.map_err(Problem::from)?;
-            }
-            match n.segments()?.read(index..index.saturating_add(1)).next() {
-                Some(Ok(entry)) => Ok(entry),
-                Some(Err(e)) => Err(Problem::new(
-                    hale_api::Code::Internal,
-                    e.to_string(),
-                    "hale audit verify",
-                )),
-                None => Err(Problem::not_found(
-                    "entry",
-                    index,
-                    "hale audit tail shows the latest",
-                )),
+    fn executions(&self, consistency: Consistency) -> Reply<Gathered<ExecutionView>> {
+        let asks = self.may_ask_others && consistency == Consistency::Linearizable;
+        later(&self.node, move |n| async move {
+            match asks {
+                true => n.all_executions().await,
+                false => Ok(n.executions().await?.into()),
             }
         })
     }
 
+    fn entries(&self, query: EntryQuery) -> Reply<EntryPage> {
+        later(&self.node, |n| async move { n.entries(query).await })
+    }
+
+    fn entry(&self, index: u64, consistency: Consistency) -> Reply<Entry> {
+        later(&self.node, move |n| async move {
+            if consistency == Consistency::Linearizable {
+                n.consensus.read(|_| ()).await.map_err(Problem::from)?;
+            }
+            let range = index..index.saturating_add(1);
+            let found = n.chain_entries(range).await?.into_iter().next();
+            found.ok_or_else(|| {
+                Problem::not_found("entry", index, "hale audit tail shows the latest")
+            })
+        })
+    }
+
     fn export(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
-        later(&self.0, |n| async move {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if !n.consensus.is_seated() && may_ask {
+                return n.group_streams(Request::get("/v1/audit/export")).await;
+            }
             let segments = n.segments()?;
             let (send, receive) = mpsc::channel(EXPORT_QUEUE);
             tokio::task::spawn_blocking(move || {
@@ -203,7 +265,11 @@ impl Backend for NodeBackend {
     }
 
     fn verify(&self) -> Reply<Verification> {
-        later(&self.0, |n| async move {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if !n.consensus.is_seated() && may_ask {
+                return n.group_answers(Request::get("/v1/audit/verify")).await;
+            }
             n.consensus.read(|_| ()).await.map_err(Problem::from)?;
             let segments = n.segments()?;
             let verified = tokio::task::spawn_blocking(move || chain::verify(&segments)).await;
@@ -220,78 +286,110 @@ impl Backend for NodeBackend {
     }
 
     fn freeze_state(&self, consistency: Consistency) -> Reply<FreezeState> {
-        later(&self.0, |n| async move {
+        later(&self.node, |n| async move {
             let state = n.ledger(consistency, Inner::freeze_state).await?;
             Ok(n.dated(state).await)
         })
     }
 
     fn freeze(&self, frozen: bool, request: FreezeRequest) -> Reply<FreezeState> {
-        later(&self.0, |n| async move { n.freeze(frozen, request).await })
+        later(
+            &self.node,
+            |n| async move { n.freeze(frozen, request).await },
+        )
     }
 
     fn members(&self, consistency: Consistency) -> Reply<Vec<MemberView>> {
-        later(&self.0, |n| async move { n.members(consistency).await })
+        later(&self.node, |n| async move { n.members(consistency).await })
     }
 
-    fn remove_member(&self, _: MemberName, _: RemoveRequest) -> Reply<MemberView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn remove_member(&self, member: MemberName, request: RemoveRequest) -> Reply<MemberView> {
+        later(
+            &self.node,
+            |n| async move { n.remove(member, request).await },
+        )
     }
 
-    fn leave(&self, _: RemoveRequest) -> Reply<MemberView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn leave(&self, request: RemoveRequest) -> Reply<MemberView> {
+        later(&self.node, |n| async move { n.leave(request).await })
     }
 
     fn voters(&self) -> Reply<VotersView> {
-        later(&self.0, |n| async move { Ok(n.voters()) })
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            let own = n.voters();
+            // How far each voter is only the leader knows.
+            let leader = own.leader.filter(|l| *l != n.key.node_id() && may_ask);
+            if let (Some(leader), Some(cluster)) = (leader, &n.cluster) {
+                let request = Request::get("/v1/voters");
+                let asked = cluster.forward(leader, &request);
+                if let Ok(Ok(answered)) = tokio::time::timeout(ASK, asked).await
+                    && let Ok(told) = answered.read()
+                {
+                    return Ok(told);
+                }
+            }
+            Ok(own)
+        })
     }
 
     fn leader(&self) -> Reply<LeaderView> {
-        later(&self.0, |n| async move { Ok(n.leader()) })
+        later(&self.node, |n| async move { Ok(n.leader()) })
     }
 
-    fn transfer_leadership(&self, _: TransferRequest) -> Reply<LeaderView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn transfer_leadership(&self, request: TransferRequest) -> Reply<LeaderView> {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            n.transfer(request, may_ask).await
+        })
     }
 
-    fn tokens(&self, _: Consistency) -> Reply<Vec<TokenView>> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn tokens(&self, consistency: Consistency) -> Reply<Vec<TokenView>> {
+        later(&self.node, |n| async move { n.tokens(consistency).await })
     }
 
-    fn create_token(&self, _: CreateTokenRequest) -> Reply<NewToken> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn create_token(&self, request: CreateTokenRequest) -> Reply<NewToken> {
+        later(&self.node, |n| async move { n.create_token(request).await })
     }
 
-    fn revoke_token(&self, _: String, _: ByRequest) -> Reply<TokenView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn revoke_token(&self, id: String, request: ByRequest) -> Reply<TokenView> {
+        later(
+            &self.node,
+            |n| async move { n.revoke_token(id, request).await },
+        )
     }
 
-    fn budgets(&self, _: Consistency) -> Reply<Vec<BudgetView>> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn budgets(&self, consistency: Consistency) -> Reply<Vec<BudgetView>> {
+        later(&self.node, |n| async move { n.budgets(consistency).await })
     }
 
-    fn set_budget(&self, _: SetBudgetRequest) -> Reply<BudgetView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn set_budget(&self, request: SetBudgetRequest) -> Reply<BudgetView> {
+        later(&self.node, |n| async move { n.set_budget(request).await })
     }
 
-    fn remove_budget(&self, _: String, _: ByRequest) -> Reply<BudgetView> {
-        later(&self.0, |_| async { Err(alone()) })
+    fn remove_budget(&self, name: String, request: ByRequest) -> Reply<BudgetView> {
+        later(&self.node, |n| async move {
+            n.remove_budget(name, request).await
+        })
     }
 
     fn backup(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
-        later(&self.0, |_| async { Err(alone()) })
+        later(&self.node, |_| async { Err(alone()) })
     }
 
     fn feed(&self) -> Feed {
-        self.0.feed.clone()
+        self.node.feed.clone()
     }
 
     fn metrics(&self) -> Later<Vec<hale_api::metrics::Family>> {
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.node);
         Box::pin(async move { crate::node_metrics::families(&inner).await })
     }
 
     fn ledger_age(&self) -> Duration {
-        self.0.consensus.confirmed_ago().unwrap_or(Duration::ZERO)
+        self.node
+            .consensus
+            .age()
+            .unwrap_or(Duration::from_secs(3600))
     }
 }

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Config {
     /// Who the node is and where it answers.
     pub(crate) node: NodeConfig,
+    /// How it takes part in a cluster.
+    pub(crate) cluster: ClusterConfig,
     /// What is watched.
     pub(crate) telemetry: TelemetryConfig,
     /// What is normal.
@@ -68,6 +70,40 @@ impl Default for NodeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7117)),
             log_level: "info".into(),
             log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// How a node takes part in a cluster.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ClusterConfig {
+    /// Where it listens for the other nodes, on UDP.
+    pub(crate) bind: Option<SocketAddr>,
+    /// Where the others reach it, if that is not where it listens.
+    pub(crate) advertise: Option<SocketAddr>,
+    /// Members that are asked when the node knows nobody, `HOST:PORT`.
+    pub(crate) seeds: Vec<String>,
+    /// The file that holds the token with which the node joins.
+    pub(crate) token_file: Option<PathBuf>,
+    /// The host's failure domain: a rack, an availability zone. Voters are spread over them.
+    pub(crate) zone: Option<String>,
+    /// How many nodes vote at most: 3 or 5.
+    pub(crate) voters: usize,
+    /// How long a node that joins tries to reach a seed.
+    pub(crate) join_timeout: Span,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            bind: None,
+            advertise: None,
+            seeds: Vec::new(),
+            token_file: None,
+            zone: None,
+            voters: 5,
+            join_timeout: Span::secs(60),
         }
     }
 }
@@ -165,6 +201,33 @@ pub(crate) enum ConfigError {
     Baseline(#[source] hale_baseline::BaselineError),
 }
 
+impl ClusterConfig {
+    /// Whether it makes sense by itself.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if ![3, 5].contains(&self.voters) {
+            return Err(field("cluster.voters", "write 3 or 5"));
+        }
+        if self.zone.as_ref().is_some_and(|z| z.len() > 64) {
+            return Err(field("cluster.zone", "it may have at most 64 bytes"));
+        }
+        if self.advertise.is_some_and(|a| a.ip().is_unspecified()) {
+            let why =
+                "write the address under which the others reach this host, like 10.0.0.5:7118";
+            return Err(field("cluster.advertise", why));
+        }
+        for seed in &self.seeds {
+            let port = seed
+                .rsplit_once(':')
+                .and_then(|(_, p)| p.parse::<u16>().ok());
+            if port.is_none_or(|p| p == 0) {
+                let why = format!("`{seed}` is not HOST:PORT, like db-1.internal:7118");
+                return Err(field("cluster.seeds", why));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn field(field: impl Into<String>, why: impl Into<String>) -> ConfigError {
     ConfigError::Field {
         field: field.into(),
@@ -227,6 +290,7 @@ impl Config {
                 "write error, warn, info, debug or trace",
             ));
         }
+        self.cluster.check()?;
         let executor = &self.executor;
         let day = std::time::Duration::from_secs(86_400);
         let second = std::time::Duration::from_secs(1);

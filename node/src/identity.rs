@@ -41,7 +41,7 @@ pub(crate) enum IdentityError {
     Key(#[source] CryptoError),
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> IdentityError + '_ {
+pub(crate) fn at(path: &Path) -> impl Fn(io::Error) -> IdentityError + '_ {
     move |source| IdentityError::Io {
         path: path.to_owned(),
         source,
@@ -125,8 +125,7 @@ impl DataDir {
             }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let mut bytes = [0u8; 32];
-                getrandom::fill(&mut bytes)
-                    .map_err(|e| IdentityError::Key(CryptoError::NoEntropy(e.to_string())))?;
+                fill_random(&mut bytes)?;
                 let token: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
                 write_private(&path, token.as_bytes())?;
                 Ok(token)
@@ -141,27 +140,58 @@ impl DataDir {
         write_private(&self.join("api.json"), known.to_string().as_bytes())
     }
 
-    /// The cluster's number: made when it was founded, the same in all its frames.
-    pub(crate) fn cluster_id(&self) -> Result<u64, IdentityError> {
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The cluster's number, the same in all its frames; none if the node belongs to no cluster.
+    pub(crate) fn cluster(&self) -> Result<Option<u64>, IdentityError> {
         let path = self.join("cluster.id");
         match fs::read_to_string(&path) {
             Ok(text) => u64::from_str_radix(text.trim(), 16)
+                .map(Some)
                 .map_err(|e| at(&path)(io::Error::other(format!("it is no cluster id: {e}")))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let mut bytes = [0u8; 8];
-                getrandom::fill(&mut bytes)
-                    .map_err(|e| IdentityError::Key(CryptoError::NoEntropy(e.to_string())))?;
-                let id = u64::from_be_bytes(bytes);
-                write_private(&path, format!("{id:016x}\n").as_bytes())?;
-                Ok(id)
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(at(&path)(e)),
         }
     }
+
+    /// Settles which cluster the node belongs to.
+    pub(crate) fn set_cluster(&self, id: u64) -> Result<(), IdentityError> {
+        write_private(&self.join("cluster.id"), format!("{id:016x}\n").as_bytes())
+    }
+
+    /// The number of the cluster that this node founds; made if there is none yet.
+    pub(crate) fn found_cluster(&self) -> Result<u64, IdentityError> {
+        if let Some(id) = self.cluster()? {
+            return Ok(id);
+        }
+        let mut bytes = [0u8; 8];
+        fill_random(&mut bytes)?;
+        let id = u64::from_be_bytes(bytes);
+        self.set_cluster(id)?;
+        Ok(id)
+    }
+
+    /// The number of this life of the node: later than all before, whatever the clock says.
+    pub(crate) fn next_life(&self, now_ms: u64) -> Result<u64, IdentityError> {
+        let path = self.join("life");
+        let last = fs::read_to_string(&path).ok();
+        let last: u64 = last.and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+        let life = now_ms.max(last.saturating_add(1));
+        write_private(&path, format!("{life}\n").as_bytes())?;
+        Ok(life)
+    }
+}
+
+/// Randomness of the system's.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), IdentityError> {
+    getrandom::fill(bytes).map_err(|e| IdentityError::Key(CryptoError::NoEntropy(e.to_string())))
 }
 
 /// Writes a file that only its owner reads, whole or not at all.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new()
         .create(true)
@@ -204,14 +234,17 @@ mod tests {
         let data = DataDir::open(&path).unwrap();
         let (id, token) = (data.key().unwrap().node_id(), data.token().unwrap());
         assert!(matches!(DataDir::open(&path), Err(IdentityError::InUse(_))));
-        let cluster = data.cluster_id().unwrap();
+        assert_eq!(data.cluster().unwrap(), None);
+        let cluster = data.found_cluster().unwrap();
+        let life = data.next_life(5).unwrap();
         drop(data);
         let data = DataDir::open(&path).unwrap();
         assert_eq!(
             (data.key().unwrap().node_id(), data.token().unwrap()),
             (id, token)
         );
-        assert_eq!(data.cluster_id().unwrap(), cluster);
+        assert_eq!(data.found_cluster().unwrap(), cluster);
+        assert!(data.next_life(3).unwrap() > life);
         let mode =
             std::os::unix::fs::MetadataExt::mode(&fs::metadata(path.join("node.key")).unwrap());
         assert_eq!(mode & 0o777, 0o600);

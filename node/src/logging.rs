@@ -17,11 +17,12 @@ pub(crate) enum LogFormat {
 /// Starts logging at `level` (`HALE_LOG` overrides it, in `tracing`'s filter syntax). A second
 /// call changes nothing.
 pub(crate) fn start(level: &str, format: LogFormat) {
-    // openraft tells at `info` what only its authors read; ractor_cluster warns of every session
+    // openraft tells of every vote and lost message, which are normal, and its failures are told
+    // by the ledger; ractor_cluster warns of every session
     // that ends, and they all do.
     let filter = EnvFilter::try_from_env("HALE_LOG").unwrap_or_else(|_| {
         EnvFilter::new(format!(
-            "{level},openraft=warn,sled=warn,raft_log=warn,ractor=warn,ractor_cluster=error"
+            "{level},openraft=off,sled=warn,raft_log=warn,ractor=warn,ractor_cluster=error"
         ))
     });
     let out = tracing_subscriber::fmt()

@@ -4,9 +4,12 @@ mod answers;
 mod backend;
 mod chain;
 mod cli;
+mod cluster;
+mod cluster_metrics;
 mod config;
 mod daemon;
 mod demo;
+mod elsewhere;
 mod identity;
 mod library;
 mod logging;
@@ -24,7 +27,9 @@ mod tls;
 mod views;
 
 use clap::Parser;
-use cli::{BaselineCommand, Cli, Command, DecisionCommand, DemoServiceCommand, Globals, NodeArgs};
+use cli::{
+    BaselineCommand, Cli, Command, DecisionCommand, DemoServiceCommand, Globals, JoinArgs, NodeArgs,
+};
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,6 +57,8 @@ fn main() -> ExitCode {
 async fn run(command: Command, globals: &Globals) -> ExitCode {
     let ended: Result<ExitCode, Box<dyn Error>> = match command {
         Command::Node(args) => node(args, globals).await,
+        Command::Init(args) => init(args, globals).await,
+        Command::Join(args) => join(args, globals).await,
         Command::Demo(args) => {
             let options = demo::DemoOptions {
                 json: globals.json,
@@ -82,15 +89,43 @@ async fn run(command: Command, globals: &Globals) -> ExitCode {
     ended.unwrap_or_else(|e| cli::failed(&*e, globals))
 }
 
-async fn node(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
-    let config = daemon::configured(daemon::Overrides {
+fn configured(args: NodeArgs, globals: &Globals) -> Result<config::Config, daemon::NodeError> {
+    daemon::configured(daemon::Overrides {
         config: args.config,
         data_dir: globals.data_dir.clone(),
         listen: args.listen,
         interval: args.interval,
         host: args.host,
-    })?;
+        bind: args.bind,
+        advertise: args.advertise,
+        zone: args.zone,
+        seeds: Vec::new(),
+    })
+}
+
+async fn node(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
+    let config = configured(args, globals)?;
     logging::start(&config.node.log_level, config.node.log_format);
-    daemon::run(config).await?;
+    daemon::run(config, None).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn init(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
+    let config = configured(args, globals)?;
+    let founding = daemon::init(config).await?;
+    cli::founded(&founding, globals);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn join(args: JoinArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
+    let token = args.token.as_deref().map(str::parse).transpose()?;
+    let mut config = configured(args.node, globals)?;
+    if !args.seeds.is_empty() {
+        config.cluster.seeds = args.seeds;
+    }
+    config.cluster.token_file = args.token_file.or(config.cluster.token_file);
+    config.cluster.check()?;
+    logging::start(&config.node.log_level, config.node.log_format);
+    daemon::run(config, token).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,6 @@
 
 use crate::answers::Inner;
 use hale_api::metrics::{Family, Kind, of_samples};
-use hale_consensus::ChainStore;
 use std::time::Duration;
 
 const ASK: Duration = Duration::from_secs(2);
@@ -45,6 +44,7 @@ pub(crate) async fn families(n: &Inner) -> Vec<Family> {
     telemetry(n, &mut out).await;
     judgement(n, &mut out).await;
     ledger(n, &mut out);
+    crate::cluster_metrics::families(n, &mut out);
     out
 }
 
@@ -234,7 +234,7 @@ fn ledger(n: &Inner, out: &mut Vec<Family>) {
     ));
     out.push(g(
         "hale_chain_entries",
-        "Entries of the audit chain.",
-        n.chain.len() as f64,
+        "Entries of the audit chain, as far as this node knows.",
+        m.entries as f64,
     ));
 }

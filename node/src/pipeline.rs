@@ -558,6 +558,8 @@ impl Line {
 
     fn hear(&self, news: News) {
         match news {
+            // What changed in between is not told: as after news that were missed.
+            News::Replaced => self.catch_up(),
             News::Granted(lease) if lease.holder == self.parts.key.node_id() => {
                 let now = crate::answers::now();
                 if let Some(service) = &lease.service {

@@ -153,6 +153,27 @@ impl Digest {
         Self(h.finalize().into())
     }
 
+    /// HMAC-SHA-256 (RFC 2104) of several parts, one after the other, under a key of 32 bytes.
+    pub fn keyed(key: &[u8; 32], parts: &[&[u8]]) -> Self {
+        let (mut inner, mut outer) = ([0x36; 64], [0x5c; 64]);
+        for (i, k) in key.iter().enumerate() {
+            inner[i] ^= k;
+            outer[i] ^= k;
+        }
+        let all: Vec<&[u8]> = [&inner[..]]
+            .into_iter()
+            .chain(parts.iter().copied())
+            .collect();
+        let inner = Self::of_parts(&all);
+        Self::of_parts(&[&outer, inner.as_bytes()])
+    }
+
+    /// Whether both are the same, in a time that does not depend on where they differ.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.fold(0, |d, (a, b)| d | (a ^ b)) == 0
+    }
+
     /// The first eight digits, for people.
     pub fn short(&self) -> String {
         to_hex(&self.0[..4])
@@ -240,6 +261,17 @@ impl fmt::Debug for Keypair {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_keyed_digest_is_the_hmac_of_the_rfc() {
+        // RFC 4231 test case 1, its 20-byte key filled up with zeros as HMAC itself does.
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let mac = Digest::keyed(&key, &[b"Hi ", b"There"]);
+        let hex = "sha256:b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7";
+        assert_eq!(mac.to_string(), hex);
+        assert!(mac.same_as(&mac) && !mac.same_as(&Digest::ZERO));
+    }
 
     #[test]
     fn a_signature_holds_for_its_bytes_and_key_alone() {

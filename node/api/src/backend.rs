@@ -9,9 +9,9 @@ use crate::events::Feed;
 use crate::metrics::Family;
 use crate::problem::Problem;
 use crate::view::{
-    BudgetView, EntryPage, ExecutionView, FindingView, FreezeState, HostView, IncidentRow,
-    IncidentView, LeaderView, MemberView, NewToken, PlaybookRow, PlaybookView, Readiness, RunView,
-    Status, TokenView, Verification, VotersView, WaitView, Why,
+    BudgetView, EntryPage, ExecutionView, FindingView, FreezeState, Gathered, HostView,
+    IncidentRow, IncidentView, LeaderView, MemberView, NewToken, PlaybookRow, PlaybookView,
+    Readiness, RunView, Status, TokenView, Verification, VotersView, WaitView, Why,
 };
 use hale_model::chain::Entry;
 use hale_model::ledger::{Approval, Lease};
@@ -42,7 +42,7 @@ pub trait Backend: Send + Sync + 'static {
     fn baselines(&self, host: HostName, query: BaselineQuery) -> Reply<Vec<Reading>>;
 
     /// Incidents, newest first.
-    fn incidents(&self, query: IncidentQuery) -> Reply<Vec<IncidentRow>>;
+    fn incidents(&self, query: IncidentQuery) -> Reply<Gathered<IncidentRow>>;
 
     /// One incident with all that belongs to it.
     fn incident(&self, id: IncidentId, consistency: Consistency) -> Reply<IncidentView>;
@@ -75,7 +75,7 @@ pub trait Backend: Send + Sync + 'static {
     fn waiting(&self, consistency: Consistency) -> Reply<Vec<WaitView>>;
 
     /// The executions that run now.
-    fn executions(&self) -> Reply<Vec<ExecutionView>>;
+    fn executions(&self, consistency: Consistency) -> Reply<Gathered<ExecutionView>>;
 
     /// A page of the chain.
     fn entries(&self, query: EntryQuery) -> Reply<EntryPage>;

@@ -67,9 +67,9 @@ pub(crate) async fn incidents(c: Call) -> Answered {
         consistency: c.consistency(),
     };
     let limit = query.limit;
-    let mut rows = c.backend().incidents(query).await?;
-    rows.truncate(limit);
-    c.json(&json!({ "incidents": rows }))
+    let mut found = c.backend().incidents(query).await?;
+    found.items.truncate(limit);
+    c.json(&json!({ "incidents": found.items, "silent": found.silent }))
 }
 
 pub(crate) async fn incident(c: Call) -> Answered {
@@ -131,7 +131,8 @@ pub(crate) async fn leases(c: Call) -> Answered {
 }
 
 pub(crate) async fn executions(c: Call) -> Answered {
-    c.json(&json!({ "executions": c.backend().executions().await? }))
+    let found = c.backend().executions(c.consistency()).await?;
+    c.json(&json!({ "executions": found.items, "silent": found.silent }))
 }
 
 pub(crate) async fn entries(c: Call) -> Answered {

@@ -35,8 +35,8 @@ pub use problem::{Code, Problem};
 pub use server::{ApiConfig, Server, ServerError, bind};
 pub use view::{
     ApprovalView, BudgetLimitView, BudgetView, ChainProblem, EntryPage, EntryView, ErrorBody,
-    ErrorView, ExecutionView, FindingView, FreezeState, HostView, IncidentRow, IncidentView,
-    LeaderView, LeaseView, LedgerStatus, MemberState, MemberView, NewToken, PlannedStep,
-    PlaybookRow, PlaybookView, Readiness, RunView, Seat, Status, TokenState, TokenView,
-    Verification, VoterView, VotersView, WaitView, Why,
+    ErrorView, ExecutionView, FindingView, FreezeState, Gathered, HostView, IncidentRow,
+    IncidentView, LeaderView, LeaseView, LedgerStatus, MemberState, MemberView, NewToken,
+    PlannedStep, PlaybookRow, PlaybookView, Readiness, RunView, Seat, Status, TokenState,
+    TokenView, Verification, VoterView, VotersView, WaitView, Why,
 };

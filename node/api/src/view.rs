@@ -117,8 +117,24 @@ pub struct HostView {
     pub state: String,
     /// When its sensors were last read.
     pub last_round_at: Option<Timestamp>,
-    /// Incidents open on it.
-    pub incidents_open: u64,
+    /// Incidents open on it; none if only that host's own node knows.
+    pub incidents_open: Option<u64>,
+}
+
+/// What was gathered from many hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gathered<T> {
+    /// All that was told.
+    pub items: Vec<T>,
+    /// Hosts that gave no answer in time: theirs are missing.
+    pub silent: Vec<HostName>,
+}
+
+impl<T> From<Vec<T>> for Gathered<T> {
+    fn from(items: Vec<T>) -> Self {
+        let silent = Vec::new();
+        Self { items, silent }
+    }
 }
 
 /// An incident in a list.

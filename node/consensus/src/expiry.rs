@@ -244,7 +244,8 @@ pub(crate) fn events_of(news: &News) -> Vec<Event> {
         | News::Removed { .. }
         | News::Budget { .. }
         | News::Frozen { .. }
-        | News::Appended { .. } => vec![],
+        | News::Appended { .. }
+        | News::Replaced => vec![],
     }
 }
 

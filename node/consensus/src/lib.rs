@@ -9,30 +9,40 @@
 pub mod campaign;
 pub mod chain_store;
 mod clock;
+mod elections;
 mod expiry;
+mod handover;
 mod keeper;
 pub mod ledger;
 mod metrics;
+mod mirror;
 mod network;
 mod proposer;
+mod recent;
+mod seating;
 pub mod seats;
 mod segments;
 mod serve;
 mod shell;
+mod standing;
 mod store;
 mod types;
 
 pub use chain_store::ChainStore;
-pub use ledger::{Ledger, News, may_forward};
+pub use handover::HandoverError;
+pub use ledger::{Ledger, News, StateError, may_forward};
 pub use metrics::Metrics;
-pub use network::{Lane, MAX_FRAME_BYTES, NoPeers, PeerTransport, TransportError};
+pub use mirror::Copy;
+pub use network::{Alive, Lane, MAX_FRAME_BYTES, NoPeers, PeerTransport, REQUEST, TransportError};
 pub use segments::SegmentChain;
 pub use store::StoreError;
 pub use store::log::SyncTimes;
-pub use types::Peer;
+pub use types::{Group, Peer};
 
-use crate::network::{Asker, Reply, Request};
-use crate::shell::{Running, Shell};
+use crate::mirror::Mirror;
+use crate::network::{Acks, Asker, Reply, Request};
+use crate::seats::Policy;
+use crate::shell::Shell;
 use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
 use hale_model::{HostName, Keypair, NodeId, canonical};
@@ -43,23 +53,23 @@ use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
-
-/// What happened and was not heard yet; who falls further behind is told so.
-const NEWS: usize = 4096;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// Between two heartbeats of a leader; also what a replication request may take.
     pub heartbeat: Duration,
-    /// A follower that hears nothing for this long, at least, stands for election.
+    /// How long an answer to a vote is waited for.
     pub election_min: Duration,
-    /// At most.
+    /// For so long after a leader was heard nobody votes for another: the leader's lease.
     pub election_max: Duration,
+    /// A voter whose leader's lease ran out asks for votes after a random part of this.
+    pub spread: Duration,
     /// A write or a linearizable read waits so long for a leader.
     pub write: Duration,
     /// One attempt to forward a write to the leader.
@@ -71,8 +81,9 @@ impl Default for Timeouts {
         let ms = Duration::from_millis;
         Self {
             heartbeat: ms(100),
-            election_min: ms(300),
-            election_max: ms(600),
+            election_min: ms(250),
+            election_max: ms(400),
+            spread: ms(150),
             write: ms(5_000),
             forward: ms(2_000),
         }
@@ -98,6 +109,10 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// A snapshot is taken every so many log entries; the log before it is then purged.
     pub snapshot_every: u64,
+    /// The host's failure domain.
+    pub zone: String,
+    /// How the group's seats are given.
+    pub seats: Policy,
 }
 
 impl Config {
@@ -112,6 +127,8 @@ impl Config {
             timeouts: Timeouts::default(),
             reserve_bytes: 32 << 20,
             snapshot_every: 5_000,
+            zone: String::new(),
+            seats: Policy::default(),
         }
     }
 
@@ -123,6 +140,8 @@ impl Config {
             heartbeat_interval: ms(t.heartbeat),
             election_timeout_min: ms(t.election_min),
             election_timeout_max: ms(t.election_max),
+            // Who stands and when is decided by `campaign`, which asks before it disturbs.
+            enable_elect: false,
             install_snapshot_timeout: 10_000,
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
             max_in_snapshot_log_to_keep: self.snapshot_every / 5,
@@ -188,12 +207,14 @@ impl Consensus {
             .build()
             .map_err(ConsensusError::Runtime)?;
         let (queue, waiting) = proposer::Queue::new();
-        let (news, heard) = broadcast::channel(NEWS);
         let asker = Asker {
             cluster: config.cluster,
             transport,
+            acks: Acks::default(),
         };
-        let shell = Arc::new(Shell::new(config, chain, asker, news, queue));
+        let mirror = Mirror::open(&config.dir)?;
+        let shell = Arc::new(Shell::new(config, chain, asker, queue, mirror));
+        let heard = shell.teller.subscribe_own();
         let this = Self {
             shell: Arc::clone(&shell),
             runtime: Some(runtime),
@@ -203,6 +224,10 @@ impl Consensus {
             shell.set_running(running);
             tokio::spawn(proposer::run(Arc::clone(&shell), waiting));
             tokio::spawn(keeper::run(Arc::clone(&shell), heard));
+            tokio::spawn(mirror::run(Arc::clone(&shell)));
+            tokio::spawn(elections::run(Arc::clone(&shell)));
+            tokio::spawn(seating::run(Arc::clone(&shell)));
+            tokio::spawn(handover::watch_the_disk(Arc::clone(&shell)));
             tokio::spawn(shell.supervise());
             Ok::<(), ConsensusError>(())
         });
@@ -227,7 +252,7 @@ impl Consensus {
             Ok(()) => {}
             // A founding that was cut short is finished.
             Err(RaftError::APIError(InitializeError::NotAllowed(_)))
-                if self.shell.ledger.read().roster().next().is_none() => {}
+                if !self.shell.is_founded() => {}
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
                 return Err(ConsensusError::Founded);
             }
@@ -262,7 +287,7 @@ impl Consensus {
 
     /// Whether this node belongs to a cluster.
     pub fn is_founded(&self) -> bool {
-        self.shell.ledger.read().roster().next().is_some()
+        self.shell.is_founded()
     }
 
     /// Has a command applied, through whoever leads. It may be asked again after an error: the
@@ -286,25 +311,46 @@ impl Consensus {
         let shell = &self.shell;
         let confirmed = timeout(shell.config.timeouts.write, self.confirm()).await;
         confirmed.map_err(|_| shell.no_leader())??;
-        Ok(view(&shell.ledger.read()))
+        Ok(view(&shell.view()))
     }
 
     /// Reads what this node applied so far, which may be old on a node that lost its leader.
     pub fn read_stale<T>(&self, view: impl FnOnce(&Ledger) -> T) -> T {
-        view(&self.shell.ledger.read())
+        view(&self.shell.view())
     }
 
-    /// How long ago a quorum last confirmed this node as the leader; nothing on a follower.
-    pub fn confirmed_ago(&self) -> Option<Duration> {
-        let running = self.shell.running().ok()?;
-        let ago = running.raft.metrics().borrow().millis_since_quorum_ack;
-        ago.map(Duration::from_millis)
+    /// How old what [`Consensus::read_stale`] shows may be: the time since a quorum confirmed this
+    /// node as the leader, since a leader was last heard, or since a node of the group last told.
+    /// Nothing if no leader was heard since the start.
+    pub fn age(&self) -> Option<Duration> {
+        self.shell.age()
+    }
+
+    /// Who is in the Raft group, as far as this node knows.
+    pub fn group(&self) -> Group {
+        self.shell.group()
+    }
+
+    /// Whether this node is of the Raft group: it holds the log and the chain.
+    pub fn is_seated(&self) -> bool {
+        self.shell.is_seated()
+    }
+
+    /// What a new member is given: the ledger as of now, confirmed by the group.
+    ///
+    /// # Errors
+    /// If no leader confirms in time, or the state is too large.
+    pub async fn copy(&self) -> Result<Copy, LedgerError> {
+        self.read(|_| ()).await?;
+        self.shell
+            .copy()
+            .map_err(|e| LedgerError::Storage(e.to_string()))
     }
 
     /// What changes from now on. Who falls 4,096 changes behind is told how many it missed; after
     /// the ledger had to start again, changes since its last checkpoint may be told twice.
     pub fn subscribe(&self) -> broadcast::Receiver<News> {
-        self.shell.news.subscribe()
+        self.shell.teller.subscribe()
     }
 
     /// Entries of the chain by number, as many of the range as there are.
@@ -313,6 +359,14 @@ impl Consensus {
     /// If they can't be read.
     pub fn entries(&self, range: Range<u64>) -> std::io::Result<Vec<Entry>> {
         self.shell.chain.read(range)
+    }
+
+    /// Entries of the chain by number, from a node of the group: for one that holds no chain.
+    ///
+    /// # Errors
+    /// If none of them answers, or the range is not there.
+    pub async fn fetch_entries(&self, range: Range<u64>) -> Result<Vec<Entry>, LedgerError> {
+        self.shell.fetch_entries(range).await
     }
 
     /// Answers a frame from a peer that the transport has authenticated as `from`.
@@ -358,6 +412,22 @@ impl Consensus {
             .map_err(|e| ConsensusError::Raft(e.to_string()))
     }
 
+    /// Hands the lead over: to this voter, or to the one that is best caught up. Writes wait for
+    /// about the time of an election.
+    ///
+    /// # Errors
+    /// If this node does not lead, or nobody can take over; it leads on then.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, HandoverError> {
+        let shell = Arc::clone(&self.shell);
+        let handed = self.on_runtime(async move { handover::transfer(&shell, to).await });
+        handed.await.unwrap_or(Err(HandoverError::NotLeading))
+    }
+
+    /// From now on this node does not stand for election: it is about to leave.
+    pub fn stand_down(&self) {
+        self.shell.standing.unable.store(true, Ordering::Relaxed);
+    }
+
     /// Stops, with everything stored.
     pub async fn stop(mut self) {
         let shell = Arc::clone(&self.shell);
@@ -371,41 +441,43 @@ impl Consensus {
     async fn confirm(&self) -> Result<(), LedgerError> {
         let shell = &self.shell;
         loop {
-            let running = shell.running()?;
-            match running.raft.ensure_linearizable().await {
-                Ok(_) => return Ok(()),
-                Err(RaftError::Fatal(e)) => return Err(shell.fatal(&e)),
-                Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
-                    if let Some(index) = self.ask_read_index(&running).await {
-                        return self.applied(&running, index).await;
+            match shell.running() {
+                Ok(running) => match running.raft.ensure_linearizable().await {
+                    Ok(_) => return Ok(()),
+                    Err(RaftError::Fatal(e)) => return Err(shell.fatal(&e)),
+                    Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
+                        if let Some(index) = self.ask_read_index().await {
+                            return shell.reached(index).await;
+                        }
                     }
-                }
-                Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {}
+                    Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => {}
+                },
+                Err(e) => match self.ask_read_index().await {
+                    Some(index) => return shell.reached(index).await,
+                    None if shell.is_stopping() => return Err(e),
+                    None => {}
+                },
             }
-            tokio::time::sleep(shell.config.timeouts.heartbeat / 4).await;
+            let pause = shell.config.timeouts.heartbeat / 4;
+            tokio::time::sleep(pause + pause.mul_f64(clock::jitter())).await;
         }
     }
 
-    async fn ask_read_index(&self, running: &Running) -> Option<u64> {
+    async fn ask_read_index(&self) -> Option<u64> {
         let shell = &self.shell;
-        let leader = network::leader(&running.raft).filter(|l| l.node != shell.me.node)?;
+        let leader = shell.leader().filter(|l| l.node != shell.me.node)?;
         let patience = shell.config.timeouts.forward;
-        match shell
+        let asked = shell
             .asker
-            .ask(&leader, Lane::Urgent, &Request::ReadIndex, patience)
-            .await
-        {
+            .ask(&leader, Lane::Urgent, &Request::ReadIndex, patience);
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = shell.leader_is_not(&leader.node) => return None,
+        };
+        match answer {
             Ok(Reply::ReadIndex(index)) => Some(index.unwrap_or(0)),
             _ => None,
         }
-    }
-
-    async fn applied(&self, running: &Running, index: u64) -> Result<(), LedgerError> {
-        let wait = running.raft.wait(Some(self.shell.config.timeouts.write));
-        let applied = wait
-            .applied_index_at_least(Some(index), "a linearizable read")
-            .await;
-        applied.map(drop).map_err(|_| self.shell.no_leader())
     }
 
     /// Runs something on Raft's own threads and waits for it; nothing if it could not end.

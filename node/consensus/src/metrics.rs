@@ -1,10 +1,13 @@
 //! How the ledger is doing, for `/metrics` and `hale status`.
 
-use crate::network;
 use crate::shell::Shell;
+use crate::store::locked;
 use crate::store::log::SyncTimes;
 use crate::types::Peer;
+use hale_model::NodeId;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How the ledger is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +22,14 @@ pub struct Metrics {
     pub voters: Vec<Peer>,
     /// The nodes that follow without a vote.
     pub learners: Vec<Peer>,
+    /// Whether this node is of the group.
+    pub is_seated: bool,
+    /// On the leader: up to which log index each node has the log.
+    pub matched: BTreeMap<NodeId, u64>,
+    /// For how long each node this one replicated to has not acknowledged anything.
+    pub silent: BTreeMap<NodeId, Duration>,
+    /// What the planner of seats would do next, on the leader.
+    pub plan: Option<String>,
     /// The last log entry written here.
     pub last_log: u64,
     /// The last log entry applied here; all up to it is committed.
@@ -39,6 +50,8 @@ pub struct Metrics {
     pub packs: u64,
     /// How often Raft was started again after the disk failed.
     pub restarts: u64,
+    /// What peers said and may not: in another's name, or what only the leader says.
+    pub refused: u64,
     /// How long the log's disk takes.
     pub log_syncs: SyncTimes,
     /// Bytes of the log on disk.
@@ -56,13 +69,22 @@ pub(crate) fn of(shell: &Shell) -> Metrics {
         commands: count(&shell.counters.commands),
         packs: count(&shell.counters.packs),
         restarts: count(&shell.counters.restarts),
+        refused: count(&shell.counters.refused),
+        plan: locked(&shell.standing.plan).clone(),
         ..Metrics::default()
     };
     {
-        let ledger = shell.ledger.read();
+        let ledger = shell.view();
         out.entries = ledger.tip().entries;
         out.open_grants = ledger.leases().count() as u64;
     }
+    let group = shell.group();
+    out.term = group.term;
+    out.leader = group.leading().cloned();
+    out.leads = shell.leads();
+    (out.voters, out.learners) = (group.voters, group.learners);
+    out.is_seated = shell.is_seated();
+    out.applied = shell.applied();
     let running = match shell.running() {
         Ok(running) => running,
         Err(e) => {
@@ -70,27 +92,27 @@ pub(crate) fn of(shell: &Shell) -> Metrics {
             return out;
         }
     };
-    out.leader = network::leader(&running.raft);
-    out.leads = out.leader.as_ref().is_some_and(|l| l.node == shell.me.node);
     out.log_syncs = running.log.sync_times();
     out.log_bytes = running.log.disk_bytes();
     out.state_bytes = running.machine.disk_bytes();
     let metrics = running.raft.metrics();
     let m = metrics.borrow();
-    let group = m.membership_config.membership();
-    let voters: Vec<u64> = group.voter_ids().collect();
-    for (id, peer) in group.nodes() {
-        let seat = if voters.contains(id) {
-            &mut out.voters
-        } else {
-            &mut out.learners
-        };
-        seat.push(peer.clone());
-    }
-    out.term = m.current_term;
     out.last_log = m.last_log_index.unwrap_or(0);
-    out.applied = m.last_applied.map_or(0, |id| id.index);
     out.snapshot = m.snapshot.map_or(0, |id| id.index);
     out.purged = m.purged.map_or(0, |id| id.index);
+    if let Some(replication) = &m.replication {
+        for (id, matched) in replication {
+            let node = m
+                .membership_config
+                .membership()
+                .get_node(id)
+                .map(|p| p.node);
+            let index = matched.map_or(0, |id| id.index);
+            out.matched.extend(node.map(|n| (n, index)));
+        }
+    }
+    drop(m);
+    let acks = locked(&shell.asker.acks);
+    out.silent = acks.iter().map(|(n, at)| (*n, at.elapsed())).collect();
     out
 }

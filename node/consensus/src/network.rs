@@ -1,7 +1,9 @@
 //! Raft's words between nodes. The bytes travel by a [`PeerTransport`], which knows nothing of
 //! Raft; here they are framed, bounded, and checked.
 
-use crate::types::{Peer, Raft, Types};
+use crate::store::locked;
+use crate::types::{Group, LogId, Pack, Peer, Types};
+use hale_model::NodeId;
 use hale_model::ledger::Answer;
 use hale_model::port::Later;
 use hale_model::wire::{self, WireError};
@@ -14,15 +16,17 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// The largest frame of Raft's, either way.
 pub const MAX_FRAME_BYTES: usize = wire::MAX_VALUE_BYTES;
 /// A peer that can't be reached is asked again after this long. openraft's own 500 ms would be
 /// longer than an election.
 const BACKOFF: Duration = Duration::from_millis(50);
-const REQUEST: u8 = 0x10;
+/// The first byte of a request between the ledgers of two nodes, as a frame's kind.
+pub const REQUEST: u8 = 0x10;
 const REPLY: u8 = 0x11;
 
 /// Which connection a frame travels on: bulk never delays a heartbeat.
@@ -44,6 +48,23 @@ pub trait PeerTransport: Send + Sync + 'static {
         frame: Vec<u8>,
         timeout: Duration,
     ) -> Later<Result<Vec<u8>, TransportError>>;
+
+    /// Who is alive, as gossip sees it; a hint. None where there is no gossip: the group's seats
+    /// are not planned then.
+    fn alive(&self) -> Option<Vec<Alive>> {
+        None
+    }
+}
+
+/// A node that gossip takes for alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// Who, and where.
+    pub peer: Peer,
+    /// Its failure domain.
+    pub zone: String,
+    /// For how long.
+    pub since: Duration,
 }
 
 /// Why a peer gave no answer.
@@ -91,9 +112,20 @@ pub(crate) enum Request {
     /// A stretch of the chain, from the first number up to the second.
     Entries(u64, u64),
     /// Commands for the leader; not forwarded again.
-    Propose(crate::types::Pack),
+    Propose(Pack),
     /// Up to where must be applied for a read to be linearizable?
     ReadIndex,
+    /// What was applied after this index. Waits for news, at most so many milliseconds.
+    Follow {
+        after: u64,
+        wait_ms: u32,
+    },
+    /// Who is in the group?
+    Group,
+    /// Would this node vote for one whose log ends here? Nothing changes by the answer.
+    PreVote(Option<LogId>),
+    /// The leader hands over: stand for election.
+    TakeOver,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,6 +140,26 @@ pub(crate) enum Reply {
     NotLeader,
     /// It can't: its disk, its state.
     Unable(String),
+    Followed(Box<Followed>),
+    Group(Group),
+    PreVoted(bool),
+    /// It will.
+    Taken,
+}
+
+/// What a node outside the group is told of the ledger.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Followed {
+    /// The whole state, where the packs since are not kept any more.
+    pub(crate) state: Option<Vec<u8>>,
+    /// Up to which log index.
+    pub(crate) applied: u64,
+    /// What was applied since, in order.
+    pub(crate) packs: Vec<(u64, Pack)>,
+    /// Who is in the group.
+    pub(crate) group: Group,
+    /// How long ago the one who tells last heard from a leader.
+    pub(crate) age_ms: u64,
 }
 
 /// Why there is no reply.
@@ -151,11 +203,15 @@ fn parse<T: serde::de::DeserializeOwned>(
     wire::decode(payload)
 }
 
+/// When each peer last acknowledged what this node replicated to it.
+pub(crate) type Acks = Arc<Mutex<BTreeMap<NodeId, Instant>>>;
+
 /// Asks peers, in one cluster's frames. Cloning shares the transport.
 #[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) cluster: u64,
     pub(crate) transport: Arc<dyn PeerTransport>,
+    pub(crate) acks: Acks,
 }
 
 impl Asker {
@@ -233,7 +289,10 @@ impl RaftNetwork<Types> for Line {
             .ask(Lane::Urgent, Request::Append(rpc), &option)
             .await?
         {
-            Reply::Append(reply) => Ok(reply),
+            Reply::Append(reply) => {
+                locked(&self.asker.acks).insert(self.peer.node, Instant::now());
+                Ok(reply)
+            }
             _ => Err(unexpected()),
         }
     }
@@ -270,16 +329,4 @@ impl RaftNetwork<Types> for Line {
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(BACKOFF))
     }
-}
-
-/// The node that leads, as far as this one knows.
-pub(crate) fn leader(raft: &Raft) -> Option<Peer> {
-    let metrics = raft.metrics();
-    let metrics = metrics.borrow();
-    let id = metrics.current_leader?;
-    metrics
-        .membership_config
-        .membership()
-        .get_node(&id)
-        .cloned()
 }

@@ -1,7 +1,7 @@
 //! How commands reach the log: those that wait are packed into one entry, so that they share one
 //! wait for the disk. That is the group commit. The queue is bounded in commands and in bytes.
 
-use crate::network::{self, Lane, Reply, Request};
+use crate::network::{Lane, Reply, Request};
 use crate::shell::Shell;
 use crate::types::{Pack, Raft};
 use hale_model::ledger::{Answer, Command, LedgerError, Signed};
@@ -89,7 +89,7 @@ impl Queue {
 }
 
 /// About how many bytes a command takes; what has no bound of its own counts in full.
-fn bytes_of(command: &Command) -> usize {
+pub(crate) fn bytes_of(command: &Command) -> usize {
     let signed = |s: &Signed| s.body.len() + 128;
     512 + match command {
         Command::Enrol { entry, .. }
@@ -174,40 +174,80 @@ async fn commit(shell: &Shell, pack: Vec<Proposal>) {
 /// ledger recognises when it comes twice.
 async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, LedgerError> {
     loop {
-        shell.has_room()?;
-        let running = shell.running()?;
-        match timeout_at(by, running.raft.client_write(pack.clone())).await {
-            Err(_) => return Err(shell.no_leader()),
-            Ok(Ok(written)) => return Ok(written.data),
-            Ok(Err(RaftError::Fatal(e))) => return Err(shell.fatal(&e)),
-            Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(e)))) => {
-                return Err(LedgerError::Storage(e.to_string()));
-            }
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                if let Some(answers) = forward(shell, &running.raft, &pack, by).await {
-                    return Ok(answers);
-                }
+        let mut here: Result<(), LedgerError> = Err(shell.no_leader());
+        if !shell.standing.yields.load(Ordering::Relaxed) {
+            match shell.running() {
+                Ok(running) => match write_locally(shell, &running.raft, &pack, by).await {
+                    Ok(Some(answers)) => return Ok(answers),
+                    Ok(None) => {}
+                    Err(e) => here = Err(e),
+                },
+                Err(e) => here = Err(e),
             }
         }
-        if Instant::now() + AGAIN >= by {
+        if shell.is_stopping() {
+            return Err(LedgerError::Stopping);
+        }
+        if let Some(answers) = forward(shell, &pack, by).await {
+            return Ok(answers);
+        }
+        // A disk that takes nothing here says so at once where nobody else can write either.
+        if let Err(e @ LedgerError::Storage(_)) = here
+            && shell.group().voters.len() <= 1
+        {
+            return Err(e);
+        }
+        let pause = AGAIN.mul_f64(0.5 + crate::clock::jitter());
+        if Instant::now() + pause >= by {
             return Err(shell.no_leader());
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn forward(shell: &Shell, raft: &Raft, pack: &Pack, by: Instant) -> Option<Vec<Answer>> {
-    let leader = network::leader(raft).filter(|l| l.node != shell.me.node)?;
-    let request = Request::Propose(pack.clone());
+/// Nothing if this node does not lead.
+async fn write_locally(
+    shell: &Shell,
+    raft: &Raft,
+    pack: &Pack,
+    by: Instant,
+) -> Result<Option<Vec<Answer>>, LedgerError> {
+    if shell.leads() {
+        shell.has_room()?;
+    }
+    match timeout_at(by, raft.client_write(pack.clone())).await {
+        Err(_) => Err(shell.no_leader()),
+        Ok(Ok(written)) => Ok(Some(written.data)),
+        Ok(Err(RaftError::Fatal(e))) => Err(shell.fatal(&e)),
+        Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(e)))) => {
+            Err(LedgerError::Storage(e.to_string()))
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Ok(None),
+    }
+}
+
+async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Option<Vec<Answer>> {
+    let leader = shell.leader().filter(|l| l.node != shell.me.node)?;
+    // What a leader's clock said before it lost the lead is not for the next one.
+    let (allowed, refused) = pack.clone().sorted(&shell.me.node);
+    if allowed.0.is_empty() {
+        return Some(Pack::joined(vec![], &refused));
+    }
+    let asked = allowed.0.len();
+    let request = Request::Propose(allowed);
     let timeout = by
         .saturating_duration_since(Instant::now())
         .min(shell.config.timeouts.forward);
-    match shell
-        .asker
-        .ask(&leader, Lane::Urgent, &request, timeout)
-        .await
-    {
-        Ok(Reply::Proposed(answers)) if answers.len() == pack.0.len() => Some(answers),
+    let asked_one = shell.asker.ask(&leader, Lane::Urgent, &request, timeout);
+    let answer = tokio::select! {
+        answer = asked_one => answer,
+        // Who does not lead any more may never answer.
+        () = shell.leader_is_not(&leader.node) => return None,
+    };
+    match answer {
+        Ok(Reply::Proposed(answers)) if answers.len() == asked => {
+            Some(Pack::joined(answers, &refused))
+        }
         Ok(_) => None,
         Err(e) => {
             tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");

@@ -95,6 +95,27 @@ pub enum Change {
     FinishJoint(BTreeSet<NodeId>),
 }
 
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |nodes: &BTreeSet<NodeId>| {
+            let names: Vec<_> = nodes.iter().map(NodeId::short).collect();
+            names.join(", ")
+        };
+        match self {
+            Self::AddLearner(node) => write!(f, "{} stands by", node.short()),
+            Self::RemoveLearner(node) => write!(f, "{} stands by no more", node.short()),
+            Self::SetVoters(voters) => write!(f, "{} vote", names(voters)),
+            Self::FinishJoint(voters) => {
+                write!(
+                    f,
+                    "a change left half done is finished: {} vote",
+                    names(voters)
+                )
+            }
+        }
+    }
+}
+
 /// The next change, or nothing when the group is as it should be or can't be changed now. `roster`
 /// holds every enrolled node, also those that are down.
 pub fn plan(group: &Group, roster: &[Candidate], policy: &Policy) -> Option<Change> {

@@ -5,15 +5,18 @@ use crate::network::{self, AskError, Lane, MAX_FRAME_BYTES, Reply, Request};
 use crate::proposer::write_here;
 use crate::shell::{Running, Shell};
 use crate::store::locked;
-use crate::types::{Peer, SnapshotMeta, Types, Vote};
+use crate::types::{Pack, Peer, SnapshotMeta, Types, Vote};
 use hale_model::NodeId;
 use hale_model::chain::Entry;
+use hale_model::ledger::LedgerError;
 use openraft::SnapshotSegmentId;
 use openraft::error::{InstallSnapshotError, SnapshotMismatch};
-use openraft::raft::{InstallSnapshotRequest, InstallSnapshotResponse};
+use openraft::raft::{AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse};
 use openraft::storage::Snapshot;
 use std::io::Cursor;
+use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The largest snapshot taken from a peer, in bytes.
@@ -22,6 +25,8 @@ const MAX_SNAPSHOT_BYTES: usize = 64 << 20;
 const MAX_ENTRIES: u64 = 512;
 const MAX_ENTRIES_BYTES: usize = MAX_FRAME_BYTES / 2;
 const ENTRIES_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that a node outside the group may have us wait for news.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A snapshot on its way in.
 #[derive(Default)]
@@ -47,15 +52,21 @@ impl Shell {
             && vote.leader_id.node_id != from.raft_id()
         {
             let name = from.short();
+            self.counters.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(node = name, "a peer speaks in another node's name: refused");
             return Reply::Unable(format!("node {name} speaks for another node"));
         }
         let unable = |e: &dyn std::error::Error| Reply::Unable(e.to_string());
         match request {
-            Request::Append(rpc) => running
-                .raft
-                .append_entries(rpc)
-                .await
-                .map_or_else(|e| unable(&e), Reply::Append),
+            Request::Append(rpc) => match running.raft.append_entries(rpc).await {
+                Ok(reply) => {
+                    if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+                        self.standing.heard_leader();
+                    }
+                    Reply::Append(reply)
+                }
+                Err(e) => unable(&e),
+            },
             Request::Vote(rpc) => running
                 .raft
                 .vote(rpc)
@@ -63,14 +74,56 @@ impl Shell {
                 .map_or_else(|e| unable(&e), Reply::Vote),
             Request::Snapshot(rpc) => self.take_snapshot(&running, rpc).await,
             Request::Entries(from, to) => self.stretch(from, to),
-            Request::Propose(pack) => match self.has_room() {
-                Ok(()) => write_here(&running.raft, pack).await,
-                Err(e) => unable(&e),
-            },
+            Request::Propose(pack) => self.take_proposal(&running, from, pack).await,
             Request::ReadIndex => match running.raft.get_read_log_id().await {
                 Ok((read, _)) => Reply::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Reply::NotLeader,
             },
+            Request::Follow { after, wait_ms } => {
+                let wait = Duration::from_millis(u64::from(wait_ms)).min(MAX_WAIT);
+                match self.tell_follower(after, wait).await {
+                    Ok(Some(told)) => Reply::Followed(Box::new(told)),
+                    Ok(None) => Reply::Group(self.group()),
+                    Err(e) => unable(&e),
+                }
+            }
+            Request::Group => Reply::Group(self.group()),
+            Request::PreVote(last) => Reply::PreVoted(self.would_vote(&running, last)),
+            Request::TakeOver => {
+                self.standing.take_over.send_modify(|n| *n += 1);
+                Reply::Taken
+            }
+        }
+    }
+
+    /// Writes what a peer forwards, as far as it may say so: in its own name, and not what only the
+    /// leader's clock decides.
+    async fn take_proposal(&self, running: &Running, from: NodeId, pack: Pack) -> Reply {
+        if self.standing.yields.load(Ordering::Relaxed) {
+            return Reply::NotLeader;
+        }
+        if let Err(e) = self.has_room() {
+            return Reply::Unable(e.to_string());
+        }
+        let (allowed, refused) = pack.sorted(&from);
+        if refused.is_empty() {
+            return write_here(&running.raft, allowed).await;
+        }
+        let name = from.short();
+        let count = refused.len() as u64;
+        self.counters.refused.fetch_add(count, Ordering::Relaxed);
+        tracing::warn!(
+            node = name,
+            count,
+            "a peer forwards what it may not say: refused"
+        );
+        let written = match allowed.0.is_empty() {
+            true => Reply::Proposed(vec![]),
+            false => write_here(&running.raft, allowed).await,
+        };
+        match written {
+            Reply::Proposed(answers) => Reply::Proposed(Pack::joined(answers, &refused)),
+            other => other,
         }
     }
 
@@ -139,6 +192,30 @@ impl Shell {
         parsed.map_err(|_| AskError::Unexpected)
     }
 
+    /// A stretch of the chain from whoever of the group answers first.
+    pub(crate) async fn fetch_entries(&self, range: Range<u64>) -> Result<Vec<Entry>, LedgerError> {
+        let group = self.group();
+        let mut out: Vec<Entry> = vec![];
+        let mut why = "no node of the group is known".to_owned();
+        for member in group.members().filter(|p| p.node != self.me.node) {
+            loop {
+                let from = range.start + out.len() as u64;
+                if from >= range.end {
+                    return Ok(out);
+                }
+                match self.ask_entries(member, from, range.end).await {
+                    Ok(entries) if entries.is_empty() => return Ok(out),
+                    Ok(entries) => out.extend(entries),
+                    Err(e) => {
+                        why = e.to_string();
+                        break;
+                    }
+                }
+            }
+        }
+        Err(LedgerError::Storage(why))
+    }
+
     fn stretch(&self, from: u64, to: u64) -> Reply {
         let to = to.min(from.saturating_add(MAX_ENTRIES));
         match self.chain.read(from..to.max(from)) {
@@ -197,6 +274,12 @@ fn vote_of(request: &Request) -> Option<Vote> {
         Request::Append(rpc) => Some(rpc.vote),
         Request::Vote(rpc) => Some(rpc.vote),
         Request::Snapshot(rpc) => Some(rpc.vote),
-        Request::Entries(..) | Request::Propose(_) | Request::ReadIndex => None,
+        Request::Entries(..)
+        | Request::Propose(_)
+        | Request::ReadIndex
+        | Request::Follow { .. }
+        | Request::Group
+        | Request::PreVote(_)
+        | Request::TakeOver => None,
     }
 }

@@ -2,12 +2,14 @@
 //! after its disk failed.
 
 use crate::chain_store::ChainStore;
-use crate::ledger::News;
+use crate::ledger::Ledger;
+use crate::mirror::Mirror;
 use crate::network::Asker;
 use crate::proposer::Queue;
 use crate::serve::Inbound;
+use crate::standing::Standing;
 use crate::store::log::LogStore;
-use crate::store::machine::{LiveLedger, Machine};
+use crate::store::machine::{LiveLedger, Machine, Teller};
 use crate::store::{StoreError, claim, locked};
 use crate::types::{Peer, Raft, RaftMetrics};
 use crate::{Config, ConsensusError};
@@ -16,15 +18,17 @@ use hale_model::ledger::LedgerError;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLockReadGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 /// How often a node whose disk failed tries again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the log's end may take to be applied after a restart.
 const CATCH_UP: Duration = Duration::from_secs(60);
+/// What happened and was not heard yet; who falls further behind is told so.
+const NEWS: usize = 4096;
 /// How long a measurement of the free space holds.
 const SPACE_HOLDS: Duration = Duration::from_millis(500);
 
@@ -41,6 +45,8 @@ pub(crate) struct Counters {
     pub(crate) packs: AtomicU64,
     pub(crate) commands: AtomicU64,
     pub(crate) restarts: AtomicU64,
+    /// What peers said and may not.
+    pub(crate) refused: AtomicU64,
 }
 
 pub(crate) struct Shell {
@@ -48,11 +54,15 @@ pub(crate) struct Shell {
     pub(crate) me: Peer,
     pub(crate) chain: Arc<dyn ChainStore>,
     pub(crate) asker: Asker,
+    /// What this node's own log leads to.
     pub(crate) ledger: LiveLedger,
-    pub(crate) news: broadcast::Sender<News>,
+    /// What others told, while this node is not of the group.
+    pub(crate) mirror: Mirror,
+    pub(crate) teller: Arc<Teller>,
     pub(crate) queue: Queue,
     pub(crate) inbound: Inbound,
     pub(crate) counters: Counters,
+    pub(crate) standing: Standing,
     running: watch::Sender<Option<Running>>,
     trouble: Mutex<String>,
     /// The directory is this node's for as long as this is held.
@@ -66,8 +76,8 @@ impl Shell {
         config: Config,
         chain: Arc<dyn ChainStore>,
         asker: Asker,
-        news: broadcast::Sender<News>,
         queue: Queue,
+        mirror: Mirror,
     ) -> Self {
         let me = Peer {
             node: config.key.node_id(),
@@ -79,7 +89,9 @@ impl Shell {
             chain,
             asker,
             ledger: LiveLedger::default(),
-            news,
+            mirror,
+            teller: Arc::new(Teller::new(NEWS)),
+            standing: Standing::default(),
             queue,
             inbound: Inbound::default(),
             counters: Counters::default(),
@@ -100,6 +112,29 @@ impl Shell {
             Some(running) => Ok(running),
             None => Err(LedgerError::Storage(locked(&self.trouble).clone())),
         }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The ledger as this node knows it best: by its own log, or as it was told.
+    pub(crate) fn view(&self) -> RwLockReadGuard<'_, Ledger> {
+        if self.mirror.ledger.applied() > self.ledger.applied() {
+            self.mirror.ledger.read()
+        } else {
+            self.ledger.read()
+        }
+    }
+
+    /// The log index that [`Shell::view`] shows.
+    pub(crate) fn applied(&self) -> u64 {
+        self.mirror.ledger.applied().max(self.ledger.applied())
+    }
+
+    /// Whether this node belongs to a cluster.
+    pub(crate) fn is_founded(&self) -> bool {
+        self.view().roster().next().is_some()
     }
 
     pub(crate) fn watch_running(&self) -> watch::Receiver<Option<Running>> {
@@ -147,7 +182,7 @@ impl Shell {
 
     async fn open_with(&self, log: &LogStore) -> Result<Running, ConsensusError> {
         let (ledger, chain) = (self.ledger.clone(), Arc::clone(&self.chain));
-        let machine = Machine::open(&self.config.dir, ledger, chain, self.news.clone())?;
+        let machine = Machine::open(&self.config.dir, ledger, chain, Arc::clone(&self.teller))?;
         let ready = async {
             machine.fits_log(log)?;
             let ends_at = log.last().map(|id| id.index);
@@ -198,6 +233,11 @@ impl Shell {
         if !alone {
             return Ok(());
         }
+        // A candidate of its own is elected at once; nobody else could be.
+        if running.raft.metrics().borrow().current_leader.is_none() {
+            let elected = running.raft.trigger().elect().await;
+            elected.map_err(|e| ConsensusError::Raft(e.to_string()))?;
+        }
         let applied = async {
             loop {
                 let m: RaftMetrics = metrics.borrow_and_update().clone();
@@ -232,6 +272,7 @@ impl Shell {
 
     pub(crate) async fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.mirror.save(true);
         let running = self.running.send_replace(None);
         if let Some(running) = running {
             self.close(&running).await;

@@ -242,7 +242,7 @@ async fn a_node_far_behind_gets_a_snapshot_and_the_chain() {
     cluster.level().await;
     let there = cluster.node(behind).metrics();
     assert!(there.snapshot > 60, "it came by snapshot: {there:?}");
-    written(&cluster.node(behind), append(0, "after")).await;
+    written(&cluster.node(behind), append(behind as u8, "after")).await;
     cluster.level().await;
     cluster.kill(behind).await;
     assert_eq!(verified(&cluster.chain(behind)).len(), 3 + 150 + 1);

@@ -7,6 +7,7 @@
 
 mod codec;
 mod identity;
+pub mod join;
 mod membership;
 mod profile;
 mod rng;

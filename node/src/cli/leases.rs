@@ -70,12 +70,12 @@ pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<Exi
 }
 
 pub(super) fn waits(waiting: &[WaitView]) -> Table {
-    let mut table = Table::new([">WAITS", "FOR", "PLAYBOOK", "NODE", "EXECUTION"]);
+    let mut table = Table::new([">WAITS", "ON", "FOR", "NODE", "EXECUTION"]);
     for w in waiting {
         table.row([
             plain(w.position),
             plain(&w.scope),
-            plain(&w.playbook),
+            plain(&w.waits_for),
             plain(w.holder.short()),
             plain(&w.execution),
         ]);

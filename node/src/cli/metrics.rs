@@ -1,7 +1,7 @@
 //! `hale metrics`: what a host's sensors see, held against what is normal.
 
 use super::client::part;
-use super::out::{Look, Out, Table, number, plain, span};
+use super::out::{Look, Out, Table, maybe, number, plain, span};
 use super::{CliError, Client};
 use clap::Args;
 use hale_api::{HostView, Status};
@@ -120,7 +120,7 @@ async fn hosts(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
             plain(&h.host),
             (h.state.clone(), look),
             plain(&h.environment),
-            plain(h.incidents_open),
+            maybe(h.incidents_open.as_ref()),
             plain(tags.join(" ")),
         ]);
     }

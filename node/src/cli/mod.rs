@@ -38,6 +38,7 @@ Exit codes:
 First steps:
   hale demo                 see it heal this machine, in under a minute
   hale node                 run a node on this host
+  hale init, hale join      make a cluster of many
   hale status               what it sees
   hale why INCIDENT         why it did what it did
   hale audit verify         whether its record can be believed";
@@ -94,6 +95,17 @@ pub(crate) struct Globals {
 pub(crate) enum Command {
     /// Run a node on this host
     Node(NodeArgs),
+    /// Found a cluster of this host, for others to join
+    #[command(after_help = "\
+Examples:
+  hale init                                       found a cluster; `hale node` then runs this host
+  hale init --bind 10.0.0.5:7118 --zone rack-1
+  hale init --config /etc/hale/hale.toml
+
+A cluster is founded once, on one host. Every other host joins it with `hale join`.")]
+    Init(NodeArgs),
+    /// Join a cluster and run a node of it; the same line starts it again later
+    Join(JoinArgs),
     /// Break real things on this machine and watch them heal, in under a minute
     Demo(DemoArgs),
     #[command(flatten)]
@@ -193,6 +205,46 @@ pub(crate) struct NodeArgs {
     /// The host's name [default: the machine's own]
     #[arg(long, value_name = "NAME", env = "HALE_HOST")]
     pub(crate) host: Option<String>,
+    /// Where to listen for the other nodes, on UDP [default: 0.0.0.0:7118 in a cluster]
+    #[arg(long, value_name = "ADDR", help_heading = "Cluster")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Where the other nodes reach this one, if that is not where it listens
+    #[arg(long, value_name = "ADDR", help_heading = "Cluster")]
+    pub(crate) advertise: Option<SocketAddr>,
+    /// The host's failure domain: voters are spread over zones
+    #[arg(long, value_name = "ZONE", help_heading = "Cluster")]
+    pub(crate) zone: Option<String>,
+}
+
+/// How a cluster is joined.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "\
+Examples:
+  hale token create                                on a member: prints the token
+  hale join 10.0.0.5:7118 --token tok_….…          on the new host
+  hale join db-1:7118 db-2:7118 db-3:7118 --token-file /run/hale.token --config /etc/hale/hale.toml
+
+Any member serves as a seed; one that answers is enough. Once joined, the token is not needed any
+more: the same command line, or `hale node`, starts the node again, also when its seeds are down.
+
+Exit code 1 if the host was not let in; the message says why and what to type.")]
+pub(crate) struct JoinArgs {
+    /// Members of the cluster, any of them
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) seeds: Vec<String>,
+    /// The one-time token; others on this host can see an argument, so prefer the variable or file
+    #[arg(
+        long,
+        env = "HALE_JOIN_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    pub(crate) token: Option<String>,
+    /// The file that holds the token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 /// How the demo is run.
@@ -369,6 +421,28 @@ pub(crate) async fn run(command: ClientCommand, globals: &Globals) -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// Tells what `hale init` made, and what to type next.
+pub(crate) fn founded(founding: &crate::daemon::Founding, globals: &Globals) {
+    let out = Out::new(globals.json);
+    if globals.json {
+        // Whoever closed the output has seen enough.
+        let _ = out.value(founding);
+        return;
+    }
+    let dir = founding.data_dir.display();
+    let text = format!(
+        "founded cluster {}\n  host     {}, node {}\n  port     UDP {}, others reach it at {}\n  state    {dir}\n\n\
+         run it:              hale node --data-dir {dir}\n\
+         let another host in: hale token create --data-dir {dir}\n",
+        founding.cluster,
+        founding.host,
+        founding.node.short(),
+        founding.bind,
+        founding.advertise
+    );
+    let _ = out.line(&text);
 }
 
 /// Tells why something other than a client command failed, in the same way.

@@ -318,7 +318,8 @@ mod tables {
             execution: ExecutionId::at(Timestamp::from_secs(0), 7),
             scope: "host:db-01".into(),
             holder: node(2),
-            playbook: PlaybookName::new("tmp_cleanup").unwrap(),
+            service: None,
+            waits_for: "its turn".into(),
             position: 1,
         };
         check(

@@ -112,5 +112,10 @@ impl Pooled for Link {
 }
 
 pub(crate) fn lost(e: impl std::error::Error) -> TransportError {
-    TransportError::Lost(e.to_string())
+    let (mut told, mut cause) = (e.to_string(), e.source());
+    while let Some(c) = cause {
+        told = format!("{told}: {c}");
+        cause = c.source();
+    }
+    TransportError::Lost(told)
 }

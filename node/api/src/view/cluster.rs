@@ -319,8 +319,10 @@ pub struct WaitView {
     pub scope: String,
     /// The node that waits.
     pub holder: NodeId,
-    /// Which playbook.
-    pub playbook: PlaybookName,
+    /// For which service.
+    pub service: Option<ServiceName>,
+    /// What keeps it: `its turn`, or the budgets that are spent.
+    pub waits_for: String,
     /// How many come before it, and itself: 1 is next.
     pub position: u64,
 }

@@ -113,7 +113,7 @@ impl Backend for Fake {
             tags: BTreeMap::new(),
             state: "alive".into(),
             last_round_at: None,
-            incidents_open: 0,
+            incidents_open: Some(0),
         }])
     }
     fn telemetry(&self, host: HostName) -> Reply<Value> {
@@ -134,9 +134,9 @@ impl Backend for Fake {
         };
         now(vec![reading(), other])
     }
-    fn incidents(&self, query: IncidentQuery) -> Reply<Vec<IncidentRow>> {
+    fn incidents(&self, query: IncidentQuery) -> Reply<Gathered<IncidentRow>> {
         self.hear(format!("{query:?}"));
-        now(vec![IncidentRow::of(&incident(), Some(&decision()), None)])
+        now(vec![IncidentRow::of(&incident(), Some(&decision()), None)].into())
     }
     fn incident(&self, id: IncidentId, _: Consistency) -> Reply<IncidentView> {
         if id != incident_id() {
@@ -235,8 +235,8 @@ impl Backend for Fake {
     fn waiting(&self, _: Consistency) -> Reply<Vec<WaitView>> {
         now(vec![wait()])
     }
-    fn executions(&self) -> Reply<Vec<ExecutionView>> {
-        now(vec![execution()])
+    fn executions(&self, _: Consistency) -> Reply<Gathered<ExecutionView>> {
+        now(vec![execution()].into())
     }
     fn entries(&self, query: EntryQuery) -> Reply<EntryPage> {
         self.hear(format!("{query:?}"));

@@ -322,7 +322,8 @@ pub(crate) fn wait() -> WaitView {
         execution: ExecutionId::at(at(), 10),
         scope: "host:db-01".into(),
         holder: key().node_id(),
-        playbook: playbook(),
+        service: None,
+        waits_for: "its turn".into(),
         position: 1,
     }
 }

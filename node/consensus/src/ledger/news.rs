@@ -138,4 +138,6 @@ pub enum News {
         /// Who says it.
         signer: NodeId,
     },
+    /// The state was replaced as a whole by a newer one: what changed in between is not told.
+    Replaced,
 }

@@ -10,13 +10,14 @@ use openraft::{
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use raft_log::codeq::{Decode, Encode};
 use raft_log::{Callback, RaftLog};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// A chunk of the log is one file; those that hold only purged entries are deleted.
@@ -114,14 +115,47 @@ impl Decode for WalVote {
 
 /// Who waits for the disk.
 enum Flushed {
-    Raft(LogFlushed<Types>),
+    Raft(LogFlushed<Types>, InFlight),
     Caller(oneshot::Sender<io::Result<()>>),
+}
+
+/// Syncs that the disk has not answered yet, by when they were asked for.
+#[derive(Clone, Default)]
+struct Pending(Arc<Mutex<(u64, BTreeMap<u64, Instant>)>>);
+
+impl Pending {
+    fn begin(&self) -> InFlight {
+        let mut pending = locked(&self.0);
+        pending.0 += 1;
+        let number = pending.0;
+        pending.1.insert(number, Instant::now());
+        InFlight(self.clone(), number)
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        locked(&self.0)
+            .1
+            .first_key_value()
+            .map(|(_, at)| at.elapsed())
+    }
+}
+
+/// One of them, until it is dropped.
+struct InFlight(Pending, u64);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        locked(&self.0.0).1.remove(&self.1);
+    }
 }
 
 impl Callback for Flushed {
     fn send(self, result: io::Result<()>) {
         match self {
-            Self::Raft(callback) => callback.log_io_completed(result),
+            Self::Raft(callback, in_flight) => {
+                drop(in_flight);
+                callback.log_io_completed(result);
+            }
             Self::Caller(sender) => drop(sender.send(result)),
         }
     }
@@ -166,6 +200,7 @@ pub(crate) struct LogStore {
     path: PathBuf,
     /// Empty once closed.
     wal: Arc<Mutex<Option<RaftLog<Words>>>>,
+    pending: Pending,
 }
 
 impl LogStore {
@@ -191,6 +226,7 @@ impl LogStore {
         Ok(Self {
             path: path.to_owned(),
             wal: Arc::new(Mutex::new(Some(wal))),
+            pending: Pending::default(),
         })
     }
 
@@ -223,6 +259,11 @@ impl LogStore {
             max_us: m.sync_max_us,
             written_bytes: m.write_bytes,
         }
+    }
+
+    /// For how long the disk has not answered the oldest sync, if one waits.
+    pub(crate) fn stuck_for(&self) -> Option<Duration> {
+        self.pending.oldest()
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
@@ -403,6 +444,7 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let records: io::Result<Vec<_>> = entries.into_iter().map(|e| encode(&e)).collect();
+        let in_flight = self.pending.begin();
         self.with(|wal| {
             let mut records = records?;
             // What was purged is applied and in a snapshot: there is nothing to write again.
@@ -418,7 +460,7 @@ impl RaftLogStorage<Types> for LogStore {
                 truncate(wal, first.index)?;
             }
             wal.append(records)?;
-            wal.flush(true, Some(Flushed::Raft(callback)))
+            wal.flush(true, Some(Flushed::Raft(callback, in_flight)))
         })
         .map_err(write_error)
     }

@@ -7,6 +7,8 @@ use super::state::{Progress, StateStore};
 use super::{StoreError, fatal, locked};
 use crate::chain_store::ChainStore;
 use crate::ledger::{Ledger, News, RULES, StateError};
+use crate::network::Followed;
+use crate::recent::RecentPacks;
 use crate::types::{LogEntry, LogId, Membership, SnapshotMeta, StorageError, Types};
 use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Command};
@@ -17,22 +19,97 @@ use openraft::{
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// After so many applied log entries the state is stored: so many are re-applied after a crash.
 const CHECKPOINT_EVERY: usize = 256;
 
 /// The ledger as all of the node reads it. Cloning shares it.
-#[derive(Clone, Default)]
-pub(crate) struct LiveLedger(Arc<RwLock<Ledger>>);
+#[derive(Clone)]
+pub(crate) struct LiveLedger {
+    ledger: Arc<RwLock<Ledger>>,
+    /// Up to which log index it was applied, for whoever waits for more.
+    applied: Arc<watch::Sender<u64>>,
+}
+
+impl Default for LiveLedger {
+    fn default() -> Self {
+        Self {
+            ledger: Arc::default(),
+            applied: Arc::new(watch::Sender::new(0)),
+        }
+    }
+}
 
 impl LiveLedger {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Ledger> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Ledger> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Ledger> {
+        self.ledger.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log index it was applied up to.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    pub(crate) fn watch_applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    pub(crate) fn set_applied(&self, index: u64) {
+        self.applied.send_replace(index);
+    }
+}
+
+/// Tells whoever listens what changed. What was told up to a log index is not told again: not by
+/// a log that is applied anew after a crash, nor by another way the same news come.
+pub(crate) struct Teller {
+    news: broadcast::Sender<News>,
+    told: Mutex<u64>,
+    /// All that this node's own log leads to, told before or not: a leader's clock hangs on it.
+    own: broadcast::Sender<News>,
+}
+
+impl Teller {
+    /// One that keeps so many news for listeners who are slow.
+    pub(crate) fn new(kept: usize) -> Self {
+        Self {
+            news: broadcast::Sender::new(kept),
+            told: Mutex::new(0),
+            own: broadcast::Sender::new(kept),
+        }
+    }
+
+    /// What this node's own log led to.
+    fn applied(&self, index: u64, news: Vec<News>) {
+        for one in &news {
+            let _ = self.own.send(one.clone());
+        }
+        self.tell(index, news);
+    }
+
+    pub(crate) fn subscribe_own(&self) -> broadcast::Receiver<News> {
+        self.own.subscribe()
+    }
+
+    /// What changed with one log index.
+    pub(crate) fn tell(&self, index: u64, news: Vec<News>) {
+        let mut told = locked(&self.told);
+        if index <= *told {
+            return;
+        }
+        *told = index;
+        for one in news {
+            // Nobody listening is no error.
+            let _ = self.news.send(one);
+        }
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
     }
 }
 
@@ -42,7 +119,7 @@ pub(crate) struct Machine {
     dir: PathBuf,
     ledger: LiveLedger,
     chain: Arc<dyn ChainStore>,
-    news: broadcast::Sender<News>,
+    teller: Arc<Teller>,
     snapshot: SnapshotFile,
     inner: Arc<Mutex<Inner>>,
 }
@@ -52,6 +129,7 @@ struct Inner {
     state: Option<StateStore>,
     progress: Progress,
     since_checkpoint: usize,
+    recent: RecentPacks,
 }
 
 impl Machine {
@@ -60,7 +138,7 @@ impl Machine {
         dir: &Path,
         ledger: LiveLedger,
         chain: Arc<dyn ChainStore>,
-        news: broadcast::Sender<News>,
+        teller: Arc<Teller>,
     ) -> Result<Self, StoreError> {
         let (state, progress, stored) = StateStore::open(&dir.join("state"))?;
         let snapshot = SnapshotFile::new(dir.join("snapshot"));
@@ -69,17 +147,20 @@ impl Machine {
         chain.reopen().map_err(unusable)?;
         fits(dir, &stored, chain.as_ref())?;
         *ledger.write() = stored;
+        let applied = progress.last.map_or(0, |id| id.index);
+        ledger.set_applied(applied);
         let inner = Inner {
             state: Some(state),
             progress,
             since_checkpoint: 0,
+            recent: RecentPacks::after(applied),
         };
         let inner = Arc::new(Mutex::new(inner));
         Ok(Self {
             dir: dir.to_owned(),
             ledger,
             chain,
-            news,
+            teller,
             snapshot,
             inner,
         })
@@ -179,6 +260,7 @@ impl Machine {
                 inner.progress.membership = StoredMembership::new(Some(entry.log_id), m);
             }
             EntryPayload::Normal(pack) => {
+                inner.recent.push(index, &pack);
                 for command in pack.0 {
                     known(&command)?;
                     let mut applied = self.ledger.write().apply(index, command);
@@ -191,10 +273,9 @@ impl Machine {
         self.to_chain(&entries)?;
         inner.progress.last = Some(entry.log_id);
         inner.since_checkpoint += 1;
-        for one in news {
-            // Nobody listening is no error.
-            let _ = self.news.send(one);
-        }
+        inner.recent.reached(index);
+        self.ledger.set_applied(index);
+        self.teller.applied(index, news);
         Ok(answers)
     }
 
@@ -241,10 +322,37 @@ impl Machine {
             return Err(io::Error::other("the ledger's state is closed"));
         };
         state.replace(ledger.take_all()?, &progress)?;
+        let applied = progress.last.map_or(0, |id| id.index);
         inner.progress = progress;
         inner.since_checkpoint = 0;
+        inner.recent = RecentPacks::after(applied);
         *self.ledger.write() = ledger;
+        self.ledger.set_applied(applied);
+        self.teller.applied(applied, vec![News::Replaced]);
         self.snapshot.write(meta, bytes)
+    }
+
+    /// The state with the log index it is of.
+    pub(crate) fn state_now(&self) -> Result<(u64, Vec<u8>), StateError> {
+        let inner = locked(&self.inner);
+        let applied = inner.progress.last.map_or(0, |id| id.index);
+        Ok((applied, self.ledger.read().encode()?))
+    }
+
+    /// What was applied after a log index, for a node outside the group: the packs since, or the
+    /// whole state where they are not kept any more.
+    pub(crate) fn since(&self, after: u64) -> io::Result<Followed> {
+        let inner = locked(&self.inner);
+        let applied = inner.progress.last.map_or(0, |id| id.index);
+        let mut out = Followed {
+            applied,
+            ..Followed::default()
+        };
+        match inner.recent.since(after) {
+            Some((packs, up_to)) => (out.packs, out.applied) = (packs, up_to),
+            None => out.state = Some(self.ledger.read().encode()?),
+        }
+        Ok(out)
     }
 }
 

@@ -1,0 +1,359 @@
+//! What a node outside the Raft group knows of the ledger: a copy that follows a node of the group,
+//! one long question after the other. It is as old as its last answer, and says so. It is kept on
+//! disk, so that a node that starts anew knows whom to trust before it has reached anyone.
+
+use crate::ledger::{Ledger, News};
+use crate::network::{AskError, Followed, Lane, Reply, Request};
+use crate::shell::Shell;
+use crate::store::machine::{LiveLedger, Teller};
+use crate::store::{StoreError, locked, write_file};
+use crate::types::{Group, Peer};
+use hale_model::{Digest, NodeId, wire};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long a node of the group waits for news before it answers that there are none.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long an answer may take beyond that.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Who has not heard from a leader for so long is left for another.
+const TOO_OLD: Duration = Duration::from_secs(3);
+/// Between two attempts, at least; the jitter is as long again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often a node of the group looks whether it still is one.
+const LOOK: Duration = Duration::from_millis(250);
+/// The copy on disk is renewed at least so often while it changes.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+const MAGIC: [u8; 4] = *b"HMIR";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 4 + 1 + 32;
+
+/// What a new member is given, and what is kept on disk: the ledger's state at a log index, and
+/// who was in the group then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// Up to which log index.
+    pub applied: u64,
+    /// The state, as [`Ledger::encode`] writes it.
+    pub state: Vec<u8>,
+    /// Who is in the group.
+    pub group: Group,
+}
+
+impl Copy {
+    /// The ledger in it.
+    ///
+    /// # Errors
+    /// If the bytes are no state, damaged, or of a newer version.
+    pub fn ledger(&self) -> Result<Ledger, crate::StateError> {
+        Ledger::decode(&self.state)
+    }
+
+    /// Puts it into the directory of a node that has just joined.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write(&self, dir: &Path) -> Result<(), StoreError> {
+        std::fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
+        let path = dir.join("copy");
+        let body = wire::encode(self).map_err(|e| StoreError::damaged(&path, e))?;
+        let sum = Digest::of(&body);
+        let bytes = [&MAGIC[..], &[VERSION], sum.as_bytes(), &body].concat();
+        write_file(&path, &bytes).map_err(StoreError::io(&path))
+    }
+
+    /// What is kept in the directory, if anything is.
+    ///
+    /// # Errors
+    /// If it can't be read or is damaged.
+    pub fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let path = dir.join("copy");
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(StoreError::io(&path)(e)),
+        };
+        let damaged = |what: &str| StoreError::damaged(&path, what);
+        let (head, body) = bytes
+            .split_at_checked(HEADER_BYTES)
+            .ok_or_else(|| damaged("it is cut short"))?;
+        if head[..4] != MAGIC {
+            return Err(damaged("it is no copy of a ledger"));
+        }
+        if head[4] != VERSION {
+            let found = format!("copy {}", head[4]);
+            return Err(StoreError::Newer { path, found });
+        }
+        if Digest::of(body).as_bytes() != &head[5..] {
+            return Err(damaged("it does not match its checksum"));
+        }
+        wire::decode(body)
+            .map(Some)
+            .map_err(|e| StoreError::damaged(&path, e))
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    group: Group,
+    /// When the last answer came, and how old it was then.
+    heard: Option<(Instant, Duration)>,
+    source: Option<NodeId>,
+    saved: Option<(Instant, u64)>,
+    roster: usize,
+}
+
+/// The copy. See the module.
+pub(crate) struct Mirror {
+    pub(crate) ledger: LiveLedger,
+    known: Mutex<Known>,
+    dir: PathBuf,
+}
+
+impl Mirror {
+    /// Opens what is kept in the directory.
+    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
+        let this = Self {
+            ledger: LiveLedger::default(),
+            known: Mutex::default(),
+            dir: dir.to_owned(),
+        };
+        if let Some(copy) = Copy::read(dir)? {
+            let damaged = |e: crate::StateError| StoreError::damaged(&dir.join("copy"), e);
+            *this.ledger.write() = copy.ledger().map_err(damaged)?;
+            this.ledger.set_applied(copy.applied);
+            let mut known = locked(&this.known);
+            known.saved = Some((Instant::now(), copy.applied));
+            known.roster = this.ledger.read().roster().count();
+            known.group = copy.group;
+        }
+        Ok(this)
+    }
+
+    /// Who is in the group, as it was told last.
+    pub(crate) fn group(&self) -> Group {
+        locked(&self.known).group.clone()
+    }
+
+    /// How old the copy is; nothing if nobody was reached since the start.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let heard = locked(&self.known).heard;
+        heard.map(|(at, age)| at.elapsed() + age)
+    }
+
+    /// The copy as bytes.
+    pub(crate) fn copy(&self) -> Result<Copy, crate::StateError> {
+        let ledger = self.ledger.read();
+        Ok(Copy {
+            applied: self.ledger.applied(),
+            state: ledger.encode()?,
+            group: self.group(),
+        })
+    }
+
+    /// Goes on from the state of this node's own time in the group, where that is newer.
+    fn catch_up_with(&self, own: &LiveLedger) {
+        if own.applied() > self.ledger.applied() {
+            let state = own.read().clone();
+            let applied = own.applied();
+            *self.ledger.write() = state;
+            self.ledger.set_applied(applied);
+        }
+    }
+
+    /// Takes in what a node of the group told.
+    fn take(&self, told: Followed, from: NodeId, teller: &Teller) -> Result<(), crate::StateError> {
+        let is_newer_reign = told.group.term > locked(&self.known).group.term;
+        if let Some(state) = told.state {
+            // A ledger that was recovered from a lost quorum may be shorter, and its term higher.
+            if told.applied >= self.ledger.applied() || is_newer_reign {
+                *self.ledger.write() = Ledger::decode(&state)?;
+                self.ledger.set_applied(told.applied);
+                teller.tell(told.applied, vec![News::Replaced]);
+            }
+        } else {
+            for (index, pack) in told.packs {
+                if index <= self.ledger.applied() {
+                    continue;
+                }
+                let mut news = vec![];
+                for command in pack.0 {
+                    news.append(&mut self.ledger.write().apply(index, command).news);
+                }
+                self.ledger.set_applied(index);
+                teller.tell(index, news);
+            }
+            if told.applied > self.ledger.applied() {
+                self.ledger.set_applied(told.applied);
+            }
+        }
+        let mut known = locked(&self.known);
+        if told.group.term >= known.group.term {
+            known.group = told.group;
+        }
+        known.heard = Some((Instant::now(), Duration::from_millis(told.age_ms)));
+        known.source = (told.age_ms <= TOO_OLD.as_millis() as u64).then_some(from);
+        Ok(())
+    }
+
+    /// Whom to ask: who answered last, else anyone of the group, else anyone who is alive and may
+    /// know who is in it.
+    fn sources(&self, alive: &[Peer], me: &NodeId) -> Vec<Peer> {
+        let known = locked(&self.known);
+        let mut out: Vec<Peer> = known.group.members().cloned().collect();
+        let start = out.len();
+        out.extend(alive.iter().cloned());
+        shuffle(&mut out[..start]);
+        shuffle(&mut out[start..]);
+        // Those that gossip takes for alive come before those that it does not.
+        out[..start].sort_by_key(|p| !alive.iter().any(|a| a.node == p.node));
+        if let Some(source) = known.source {
+            out.sort_by_key(|p| p.node != source);
+        }
+        out.retain(|p| p.node != *me);
+        let mut seen = std::collections::BTreeSet::new();
+        out.retain(|p| seen.insert(p.node));
+        out.truncate(16);
+        out
+    }
+
+    /// Stores the copy where it changed in what matters to a start, or some time has passed.
+    pub(crate) fn save(&self, now: bool) {
+        let (applied, roster) = {
+            let ledger = self.ledger.read();
+            (self.ledger.applied(), ledger.roster().count())
+        };
+        {
+            let mut known = locked(&self.known);
+            let due = match known.saved {
+                None => true,
+                Some((_, saved)) if saved == applied => false,
+                Some((at, _)) => now || known.roster != roster || at.elapsed() >= SAVE_EVERY,
+            };
+            if !due || applied == 0 {
+                return;
+            }
+            known.saved = Some((Instant::now(), applied));
+            known.roster = roster;
+        }
+        let written = self.copy().map_err(|e| e.to_string());
+        let written = written.and_then(|c| c.write(&self.dir).map_err(|e| e.to_string()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the copy of the ledger could not be stored");
+        }
+    }
+
+    fn lost(&self, source: &NodeId) {
+        let mut known = locked(&self.known);
+        if known.source == Some(*source) {
+            known.source = None;
+        }
+    }
+
+    fn learn(&self, group: Group) {
+        let mut known = locked(&self.known);
+        if group.term >= known.group.term && !group.voters.is_empty() {
+            known.group = group;
+        }
+    }
+}
+
+/// Follows the group for as long as this node is not of it.
+pub(crate) async fn run(shell: Arc<Shell>) {
+    while !shell.is_stopping() {
+        if shell.is_seated() || !shell.is_founded() {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        shell.mirror.catch_up_with(&shell.ledger);
+        let alive = shell.asker.transport.alive().unwrap_or_default();
+        let alive: Vec<Peer> = alive.into_iter().map(|a| a.peer).collect();
+        let mut told = false;
+        for source in shell.mirror.sources(&alive, &shell.me.node) {
+            match follow(&shell, &source).await {
+                Ok(fresh) => {
+                    told = fresh;
+                    if fresh {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(from = %source.node.short(), %error, "not followed");
+                    shell.mirror.lost(&source.node);
+                }
+            }
+            if shell.is_seated() || shell.is_stopping() {
+                break;
+            }
+        }
+        shell.mirror.save(false);
+        if !told {
+            tokio::time::sleep(PAUSE + PAUSE.mul_f64(crate::clock::jitter())).await;
+        }
+    }
+    shell.mirror.save(true);
+}
+
+/// One question. Says whether the answer was fresh; a node that only knows who is in the group
+/// says that.
+async fn follow(shell: &Shell, source: &Peer) -> Result<bool, AskError> {
+    let after = shell.mirror.ledger.applied();
+    let wait_ms = WAIT.as_millis() as u32;
+    let request = Request::Follow { after, wait_ms };
+    let asked = shell
+        .asker
+        .ask(source, Lane::Urgent, &request, WAIT + PATIENCE)
+        .await?;
+    match asked {
+        Reply::Followed(told) => {
+            let fresh = told.age_ms <= TOO_OLD.as_millis() as u64;
+            let taken = shell.mirror.take(*told, source.node, &shell.teller);
+            taken
+                .map(|()| fresh)
+                .map_err(|e| AskError::Unable(e.to_string()))
+        }
+        Reply::Group(group) => {
+            shell.mirror.learn(group);
+            Ok(false)
+        }
+        _ => Err(AskError::Unexpected),
+    }
+}
+
+fn shuffle(peers: &mut [Peer]) {
+    for i in (1..peers.len()).rev() {
+        let j = (crate::clock::jitter() * (i + 1) as f64) as usize;
+        peers.swap(i, j.min(i));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_kept_whole_or_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Copy::read(dir.path()).unwrap().is_none());
+        let copy = Copy {
+            applied: 7,
+            state: Ledger::default().encode().unwrap(),
+            group: Group::default(),
+        };
+        copy.write(dir.path()).unwrap();
+        assert_eq!(Copy::read(dir.path()).unwrap().unwrap(), copy);
+        let path = dir.path().join("copy");
+        let whole = std::fs::read(&path).unwrap();
+        for at in [0, 4, 20, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, &bytes).unwrap();
+            assert!(Copy::read(dir.path()).is_err(), "byte {at}");
+        }
+        std::fs::write(&path, &whole[..20]).unwrap();
+        assert!(Copy::read(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,90 @@
+//! How a node leaves, and how another is removed: off the roster, which every other node enforces
+//! at once.
+
+use super::Shared;
+use crate::answers::now;
+use hale_api::Problem;
+use hale_membership::Event;
+use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
+use hale_model::{HostName, NodeId, canonical};
+use std::time::Duration;
+
+/// How long a node that has left waits to see it in its own ledger.
+const SEEN: Duration = Duration::from_secs(2);
+
+/// Why a node could not be taken off the roster.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaveError {
+    /// The ledger gave no answer.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The ledger said no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The lead could not be handed over.
+    #[error(transparent)]
+    Handover(#[from] hale_consensus::HandoverError),
+}
+
+impl From<LeaveError> for Problem {
+    fn from(error: LeaveError) -> Self {
+        match error {
+            LeaveError::Ledger(e) => e.into(),
+            LeaveError::Refused(e) => e.into(),
+            LeaveError::Handover(e) => Self::refused(e.to_string(), "hale voters"),
+        }
+    }
+}
+
+impl Shared {
+    /// Takes a node off the roster.
+    pub(crate) async fn remove(
+        &self,
+        node: NodeId,
+        host: &HostName,
+        by: String,
+        reason: String,
+    ) -> Result<(), LeaveError> {
+        let body = canonical::to_bytes(&serde_json::json!({
+            "schema": "hale.removal.v1",
+            "node": node,
+            "host": host,
+            "by": by,
+            "reason": reason,
+            "at": now(),
+        }));
+        let body = body.map_err(|e| Refusal::BadEntry(e.to_string()))?;
+        let entry = Signed::new(EntryKind::Removal, body, &self.key);
+        let command = Command::Remove {
+            node,
+            by,
+            reason,
+            entry,
+        };
+        match self.consensus.propose(command).await? {
+            Answer::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// This node leaves: it hands over the lead, is taken off the roster, and says good-bye. The
+    /// process is then to stop.
+    pub(crate) async fn leave(&self, by: String, reason: String) -> Result<(), LeaveError> {
+        let me = self.key.node_id();
+        let group = self.consensus.group();
+        if group.leader == Some(me) && group.voters.len() > 1 {
+            let next = self.consensus.transfer_leadership(None).await?;
+            tracing::info!(to = %next.short(), "the lead is handed over");
+        }
+        self.consensus.stand_down();
+        self.remove(me, &self.host, by, reason).await?;
+        // The others shut this node out as soon as they know: it may not hear of it itself.
+        let began = std::time::Instant::now();
+        while self.consensus.read_stale(|l| l.is_enrolled(&me)) && began.elapsed() < SEEN {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.gossip.tell(Event::Leave).await;
+        self.left.send_replace(true);
+        Ok(())
+    }
+}
