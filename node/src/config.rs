@@ -3,6 +3,7 @@
 use crate::logging::LogFormat;
 use hale_baseline::BaselineConfig;
 use hale_executor::config::{DatabaseConfig, ExecutorConfig};
+use hale_model::ledger::MAX_SERVICES;
 use hale_model::{HostName, ServiceName};
 use hale_telemetry::config::{
     DirectoryConfig, HealthConfig, LogConfig, ServiceConfig, TelemetryConfig,
@@ -10,7 +11,7 @@ use hale_telemetry::config::{
 use hale_telemetry::span::Span;
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -319,6 +320,24 @@ impl Config {
             }
         }
         Ok(self)
+    }
+
+    /// The services that this host runs, as far as it is told: sorted, each once. Budgets in percent
+    /// of a service's hosts count them.
+    pub(crate) fn services_here(&self) -> Vec<ServiceName> {
+        let told = self.services.keys().filter_map(|n| ServiceName::new(n.clone()).ok());
+        let t = &self.telemetry;
+        let watched = t.services.iter().map(|s| s.name.clone());
+        let databases = t.postgres.iter().filter_map(|p| p.service.clone());
+        let caches = t.redis.iter().filter_map(|r| r.service.clone());
+        let checked = t.health.iter().map(|h| h.service.clone());
+        let all: BTreeSet<ServiceName> = told
+            .chain(watched)
+            .chain(databases)
+            .chain(caches)
+            .chain(checked)
+            .collect();
+        all.into_iter().take(MAX_SERVICES).collect()
     }
 
     /// What is watched as a database can be asked by playbooks, and what is known of a service is

@@ -1,6 +1,8 @@
 //! The straight line: the one file that knows in which order the actors stand, and gives each the
 //! ports it asks through.
 
+mod news;
+
 use crate::config::Config;
 use crate::library::Library;
 use crate::memory::Memory;
@@ -13,7 +15,7 @@ use hale_api::Feed;
 use hale_audit::actor::{Audit, Outbox, OutboxAnswer, Recorded};
 use hale_baseline::SeriesView;
 use hale_baseline::actor::BaselineActor;
-use hale_consensus::{Consensus, News};
+use hale_consensus::Consensus;
 use hale_decision::actor::{ConsumersAsked, Decided, DecisionActor, PolicyAsked};
 use hale_decision::confidence::Policy;
 use hale_decision::incident::Change;
@@ -23,7 +25,7 @@ use hale_executor::run::Progress;
 use hale_model::ledger::{Answer, Command, EntryRef, LedgerError};
 use hale_model::port::{Port, port};
 use hale_model::{
-    Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName, Stage,
+    Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName,
     Timestamp,
 };
 use hale_telemetry::{ConsumersQuery, Telemetry};
@@ -31,7 +33,6 @@ use ractor::{Actor, ActorRef};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 /// How long one actor waits for the next to take a round.
@@ -85,6 +86,7 @@ pub(crate) struct Pipeline {
     slots: Slots,
     supervisor: ActorRef<crate::supervise::Due>,
     news: JoinHandle<()>,
+    services: JoinHandle<()>,
     notifier: Notifier,
 }
 
@@ -123,6 +125,7 @@ impl Pipeline {
             line.telemetry(),
         ];
         let news = tokio::spawn(Arc::clone(&line).follow_ledger());
+        let services = tokio::spawn(Arc::clone(&line).tell_services());
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, children)
             .await
             .map_err(|e| PipelineError(e.to_string()))?;
@@ -132,6 +135,7 @@ impl Pipeline {
             slots,
             supervisor,
             news,
+            services,
             notifier,
         })
     }
@@ -149,6 +153,7 @@ impl Pipeline {
         self.slots.executor.stop(STOP).await;
         self.slots.audit.stop(STOP).await;
         self.news.abort();
+        self.services.abort();
         self.notifier.stop(Duration::from_secs(3)).await;
         if self
             .supervisor
@@ -522,145 +527,6 @@ impl Line {
             "{}", record.outcome.reason
         );
         self.notifier.recorded(&record, entry.as_ref());
-    }
-
-    // the ledger's own news
-
-    async fn follow_ledger(self: Arc<Self>) {
-        let mut news = self.parts.consensus.subscribe();
-        loop {
-            match news.recv().await {
-                Ok(news) => self.hear(news),
-                Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "the ledger's news came faster than they were heard");
-                    self.catch_up();
-                }
-                Err(RecvError::Closed) => return,
-            }
-        }
-    }
-
-    /// What was missed of the ledger's news and matters to a run: how approvals stand, and whether
-    /// the cluster is frozen.
-    fn catch_up(&self) {
-        let me = self.parts.key.node_id();
-        let (approvals, frozen) = self.parts.consensus.read_stale(|l| {
-            let mine: Vec<_> = l.approvals().filter(|a| a.node == me).cloned().collect();
-            (mine, l.frozen().is_some())
-        });
-        for approval in approvals {
-            self.slots
-                .executor
-                .tell(executor::Message::ApprovalChanged(Box::new(approval)));
-        }
-        self.slots.executor.tell(executor::Message::Frozen(frozen));
-    }
-
-    fn hear(&self, news: News) {
-        match news {
-            // What changed in between is not told: as after news that were missed.
-            News::Replaced => self.catch_up(),
-            News::Granted(lease) if lease.holder == self.parts.key.node_id() => {
-                let now = crate::answers::now();
-                if let Some(service) = &lease.service {
-                    let filter = hale_baseline::SeriesFilter {
-                        series: None,
-                        service: Some(service.to_string()),
-                    };
-                    let until = now.plus(OWN_ACTION);
-                    self.slots
-                        .baseline
-                        .tell(hale_baseline::actor::Message::Exclude {
-                            filter,
-                            from: now,
-                            until,
-                        });
-                }
-            }
-            News::Approval { id, node, .. } if node == self.parts.key.node_id() => {
-                let found = self
-                    .parts
-                    .consensus
-                    .read_stale(|l| l.approval(&id).cloned());
-                if let Some(approval) = found {
-                    self.tell_approval(&approval);
-                    self.slots
-                        .executor
-                        .tell(executor::Message::ApprovalChanged(Box::new(approval)));
-                }
-            }
-            News::Frozen { frozen, by, reason } => {
-                let text = if frozen {
-                    format!("frozen by {by}: {reason}")
-                } else {
-                    format!("thawed by {by}")
-                };
-                let subject = Subject {
-                    incident: None,
-                    host: self.parts.host.clone(),
-                    service: None,
-                };
-                let detail = serde_json::json!({"frozen": frozen, "by": by, "reason": reason});
-                self.parts.feed.tell(subject.says(
-                    crate::answers::now(),
-                    Stage::Frozen,
-                    text,
-                    detail,
-                ));
-                self.slots.executor.tell(executor::Message::Frozen(frozen));
-            }
-            _ => {}
-        }
-    }
-
-    fn tell_approval(&self, approval: &hale_model::ledger::Approval) {
-        use hale_model::ledger::ApprovalState as S;
-        let service = serde_json::from_slice::<serde_json::Value>(&approval.plan)
-            .ok()
-            .and_then(|shown| serde_json::from_value(shown["plan"]["service"].clone()).ok())
-            .flatten();
-        let subject = Subject {
-            incident: Some(approval.incident.clone()),
-            host: approval.host.clone(),
-            service,
-        };
-        let text = match approval.state {
-            // The executor tells that it asks; here only those who are not looking are told.
-            S::Waiting => return self.ask_by_webhook(approval),
-            S::Used => return,
-            state => {
-                let by = approval.answered_by.as_deref().unwrap_or("nobody");
-                format!("{} is {state:?} ({by})", approval.id)
-            }
-        };
-        let detail = serde_json::json!({"approval": approval.id, "state": approval.state});
-        self.parts
-            .feed
-            .tell(subject.says(crate::answers::now(), Stage::Answered, text, detail));
-    }
-
-    /// A question that the next rounds answer by themselves disturbs nobody.
-    fn ask_by_webhook(&self, approval: &hale_model::ledger::Approval) {
-        let (notifier, consensus, approval) = (
-            self.notifier.clone(),
-            Arc::clone(&self.parts.consensus),
-            approval.clone(),
-        );
-        let later = self
-            .parts
-            .config
-            .telemetry
-            .interval
-            .0
-            .saturating_mul(2)
-            .min(ASK_LATER);
-        tokio::spawn(async move {
-            tokio::time::sleep(later).await;
-            let state = consensus.read_stale(|l| l.approval(&approval.id).map(|a| a.state));
-            if state == Some(hale_model::ledger::ApprovalState::Waiting) {
-                notifier.asked(&approval);
-            }
-        });
     }
 
     // the host's own store, off the async threads
