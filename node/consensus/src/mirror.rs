@@ -20,8 +20,9 @@ const WAIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Who has not heard from a leader for so long is left for another.
 const TOO_OLD: Duration = Duration::from_secs(3);
-/// Between two attempts, at least; the jitter is as long again.
+/// Between two attempts, at least; the jitter is as long again. Each attempt in vain doubles it.
 const PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often a node of the group looks whether it still is one.
 const LOOK: Duration = Duration::from_millis(250);
 /// The copy on disk is renewed at least so often while it changes.
@@ -263,6 +264,7 @@ impl Mirror {
 
 /// Follows the group for as long as this node is not of it.
 pub(crate) async fn run(shell: Arc<Shell>) {
+    let mut pause = PAUSE;
     while !shell.is_stopping() {
         if shell.is_seated() || !shell.is_founded() {
             tokio::time::sleep(LOOK).await;
@@ -290,8 +292,11 @@ pub(crate) async fn run(shell: Arc<Shell>) {
             }
         }
         shell.mirror.save(false);
-        if !told {
-            tokio::time::sleep(PAUSE + PAUSE.mul_f64(crate::clock::jitter())).await;
+        if told {
+            pause = PAUSE;
+        } else {
+            tokio::time::sleep(pause + pause.mul_f64(crate::clock::jitter())).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
     shell.mirror.save(true);

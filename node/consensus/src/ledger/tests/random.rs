@@ -251,6 +251,8 @@ struct Seen {
     open: BTreeMap<Fence, Lease>,
     closed: BTreeSet<Fence>,
     removed: BTreeSet<NodeId>,
+    /// Leases that were live when their node was removed.
+    orphans: BTreeSet<Fence>,
     runs: BTreeMap<NodeId, Vec<ServiceName>>,
     hourly: BTreeSet<(String, Fence)>,
 }
@@ -322,6 +324,9 @@ impl Seen {
                 News::Enrolled { node, .. } => assert!(!self.removed.contains(node)),
                 News::Removed { node, .. } => {
                     assert!(self.removed.insert(*node), "removed once");
+                    // What it held at that moment it may still act under, not knowing better.
+                    let held = before.leases().filter(|l| l.holder == *node && l.live);
+                    self.orphans.extend(held.map(|l| l.fence));
                     self.runs.remove(node);
                 }
                 _ => {}
@@ -348,7 +353,7 @@ impl Seen {
     }
 
     fn holds(&self, ledger: &Ledger) {
-        let excluding = |l: &&Lease| l.live || self.removed.contains(&l.holder);
+        let excluding = |l: &&Lease| l.live || self.orphans.contains(&l.fence);
         let live: Vec<_> = ledger.leases().filter(excluding).collect();
         for (i, a) in live.iter().enumerate() {
             for b in &live[i + 1..] {
