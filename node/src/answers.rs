@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// How long after its last round a node counts as not doing its work, in intervals.
 const LATE_ROUNDS: u32 = 5;
+/// For how long a node may not have heard of the ledger and still be well.
+const SILENT_LEDGER: Duration = Duration::from_secs(10);
 /// How many entries are looked at for a page that is filtered.
 const PAGE_SCAN: u64 = 2048;
 /// How many such pages are looked through for the entry of a freeze.
@@ -170,8 +172,27 @@ impl Inner {
     pub(crate) fn readiness(&self) -> Readiness {
         let mut reasons = Vec::new();
         let metrics = self.consensus.metrics();
+        let me = self.key.node_id();
+        if self.consensus.read_stale(|l| !l.is_enrolled(&me)) {
+            reasons.push(
+                "this node is not on its cluster's roster any more: it may do nothing; move its \
+                 data directory away and join as a new node with `hale join`"
+                    .to_owned(),
+            );
+        }
         if metrics.leader.is_none() {
             reasons.push("the ledger has no leader: nothing can be leased or recorded".to_owned());
+        }
+        let age = self
+            .consensus
+            .age()
+            .unwrap_or_else(|| self.started.elapsed());
+        if metrics.leader.is_some() && age > SILENT_LEDGER {
+            let seconds = age.as_secs();
+            reasons.push(format!(
+                "nothing was heard of the ledger for {seconds} s: nothing can be leased or \
+                 recorded; hale voters shows the group, hale members who is reached"
+            ));
         }
         if let Some(trouble) = metrics.trouble {
             reasons.push(format!("the ledger does not run: {trouble}"));

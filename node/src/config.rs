@@ -325,7 +325,10 @@ impl Config {
     /// The services that this host runs, as far as it is told: sorted, each once. Budgets in percent
     /// of a service's hosts count them.
     pub(crate) fn services_here(&self) -> Vec<ServiceName> {
-        let told = self.services.keys().filter_map(|n| ServiceName::new(n.clone()).ok());
+        let told = self
+            .services
+            .keys()
+            .filter_map(|n| ServiceName::new(n.clone()).ok());
         let t = &self.telemetry;
         let watched = t.services.iter().map(|s| s.name.clone());
         let databases = t.postgres.iter().filter_map(|p| p.service.clone());

@@ -25,8 +25,7 @@ use hale_executor::run::Progress;
 use hale_model::ledger::{Answer, Command, EntryRef, LedgerError};
 use hale_model::port::{Port, port};
 use hale_model::{
-    Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName,
-    Timestamp,
+    Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName, Timestamp,
 };
 use hale_telemetry::{ConsumersQuery, Telemetry};
 use ractor::{Actor, ActorRef};

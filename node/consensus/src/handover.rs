@@ -7,6 +7,7 @@ use crate::shell::{Running, Shell};
 use crate::store::locked;
 use crate::types::Peer;
 use hale_model::NodeId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ pub enum HandoverError {
     #[error("this node does not lead; `hale leader` tells who does")]
     NotLeading,
     /// Nobody could take over.
-    #[error("no other voter is in touch; `hale voters` shows the group")]
+    #[error("no other node of the group is in touch; `hale voters` shows it")]
     Nobody,
     /// The one that was asked for can't.
     #[error("node {} is no voter that is in touch; `hale voters` shows the group", .0.short())]
@@ -51,6 +52,9 @@ pub(crate) async fn transfer(
     if !shell.leads() {
         return Err(HandoverError::NotLeading);
     }
+    if running.group().voters.len() == 1 {
+        return give_the_vote(shell, &running, to).await;
+    }
     let successor = successor(shell, &running, to)?;
     if shell.standing.yields.swap(true, Ordering::Relaxed) {
         return Err(HandoverError::GoesOn);
@@ -59,6 +63,39 @@ pub(crate) async fn transfer(
     running.raft.runtime_config().heartbeat(true);
     shell.standing.yields.store(false, Ordering::Relaxed);
     handed.map(|()| successor.node)
+}
+
+/// The only voter can't be outvoted: it gives its vote to one that stands by, which then leads.
+async fn give_the_vote(
+    shell: &Shell,
+    running: &Running,
+    to: Option<NodeId>,
+) -> Result<NodeId, HandoverError> {
+    let acks = locked(&shell.asker.acks).clone();
+    let in_touch = |p: &&Peer| acks.get(&p.node).is_some_and(|at| at.elapsed() < RECENT);
+    let learners = running.group().learners;
+    let mut fit = learners.iter().filter(in_touch);
+    let next = match to {
+        Some(node) => fit
+            .find(|p| p.node == node)
+            .ok_or(HandoverError::Unfit(node))?,
+        None => fit.next().ok_or(HandoverError::Nobody)?,
+    };
+    let not_elected = HandoverError::NotElected(next.node);
+    let voters = BTreeSet::from([next.node.raft_id()]);
+    let changed = running.raft.change_membership(voters, false);
+    let changed = tokio::time::timeout(ELECTED, changed).await;
+    if !matches!(changed, Ok(Ok(_))) {
+        return Err(not_elected);
+    }
+    let began = Instant::now();
+    while shell.group().leader != Some(next.node) {
+        if began.elapsed() > ELECTED {
+            return Err(not_elected);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(next.node)
 }
 
 fn successor(shell: &Shell, running: &Running, to: Option<NodeId>) -> Result<Peer, HandoverError> {

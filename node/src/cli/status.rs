@@ -3,7 +3,7 @@
 use super::out::{Look, Out, ago, count, many, span};
 use super::{CliError, Client, ok_unless};
 use clap::Args;
-use hale_api::{LedgerStatus, Seat, Status};
+use hale_api::{Code, LedgerStatus, Seat, Status};
 use hale_model::NodeId;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,12 +26,18 @@ pub(super) async fn run(
     client: &Client,
     out: &Out,
 ) -> Result<ExitCode, CliError> {
-    let path = if args.stale {
-        "/v1/status?consistency=stale"
-    } else {
-        "/v1/status"
+    let stale = "/v1/status?consistency=stale";
+    let unavailable = Code::Unavailable.status().as_u16();
+    let s: Status = match args.stale {
+        true => client.get(stale).await?,
+        // Without a leader it is what the node knows, and that it is not well.
+        false => match client.get("/v1/status").await {
+            Err(CliError::Said { status, .. }) if status == unavailable => {
+                client.get(stale).await?
+            }
+            answer => answer?,
+        },
     };
-    let s: Status = client.get(path).await?;
     let wrong = !s.ready || !s.problems.is_empty() || s.incidents_open > 0;
     out.value(&s)?;
     let (look, word) = match () {

@@ -71,16 +71,24 @@ impl Shared {
     /// process is then to stop.
     pub(crate) async fn leave(&self, by: String, reason: String) -> Result<(), LeaveError> {
         let me = self.key.node_id();
-        let group = self.consensus.group();
-        if group.leader == Some(me) && group.voters.len() > 1 {
+        let others = self
+            .consensus
+            .read_stale(|l| l.roster().any(|(n, _)| *n != me));
+        if self.consensus.group().leader == Some(me) && others {
             let next = self.consensus.transfer_leadership(None).await?;
             tracing::info!(to = %next.short(), "the lead is handed over");
         }
         self.consensus.stand_down();
-        self.remove(me, &self.host, by, reason).await?;
-        // The others shut this node out as soon as they know: it may not hear of it itself.
+        let removed = self.remove(me, &self.host, by, reason).await;
+        // The others shut this node out as soon as they know; its answer may have got lost by that.
+        let is_gone = || !self.consensus.read_stale(|l| l.is_enrolled(&me));
+        if let Err(error) = removed
+            && !is_gone()
+        {
+            return Err(error);
+        }
         let began = std::time::Instant::now();
-        while self.consensus.read_stale(|l| l.is_enrolled(&me)) && began.elapsed() < SEEN {
+        while !is_gone() && began.elapsed() < SEEN {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.gossip.tell(Event::Leave).await;

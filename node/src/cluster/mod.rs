@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use wires::Wires;
 
@@ -103,9 +103,39 @@ pub(crate) struct Shared {
     pub(crate) left: watch::Sender<bool>,
 }
 
+/// Threads for the port and gossip. However they are let go of, nobody waits for them: a runtime
+/// must not be dropped where waiting is not allowed.
+struct Threads {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Threads {
+    fn start() -> Result<Self, ClusterError> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("hale-net")
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Runtime)?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The port is open, and nothing is answered yet.
 pub(crate) struct Opened {
-    runtime: Runtime,
+    threads: Threads,
     endpoint: Endpoint,
     arrivals: Arrivals,
     wires: Wires,
@@ -126,7 +156,8 @@ pub(crate) struct Telling {
 /// A node that takes part. Dropping it is what a crash is.
 pub(crate) struct Cluster {
     pub(crate) shared: Arc<Shared>,
-    runtime: Option<Runtime>,
+    /// Held for as long as it takes part.
+    _threads: Threads,
 }
 
 impl Opened {
@@ -137,12 +168,7 @@ impl Opened {
         cluster: u64,
         settings: &Settings,
     ) -> Result<Self, ClusterError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("hale-net")
-            .enable_all()
-            .build()
-            .map_err(ClusterError::Runtime)?;
+        let threads = Threads::start()?;
         let consensus: Arc<OnceLock<Weak<Consensus>>> = Arc::default();
         let asked = Arc::clone(&consensus);
         let joins = Arc::clone(&consensus);
@@ -161,16 +187,9 @@ impl Opened {
             },
             limits: Limits::default(),
         };
-        let opened = {
-            let _on = runtime.enter();
-            Endpoint::bind(config)
-        };
-        let (endpoint, arrivals) = match opened {
-            Ok(opened) => opened,
-            Err(e) => {
-                runtime.shutdown_background();
-                return Err(e.into());
-            }
+        let (endpoint, arrivals) = {
+            let _on = threads.handle.enter();
+            Endpoint::bind(config)?
         };
         let book = Arc::new(Book::open(data.path()));
         let bound = endpoint.local_addr()?;
@@ -187,7 +206,7 @@ impl Opened {
             book,
         };
         Ok(Self {
-            runtime,
+            threads,
             endpoint,
             arrivals,
             wires,
@@ -259,16 +278,15 @@ impl Opened {
                 }
             }),
         };
-        self.runtime.spawn(gossip::run(membership, asks, shell));
+        let on = &self.threads.handle;
+        on.spawn(gossip::run(membership, asks, shell));
         let Arrivals { streams, datagrams } = self.arrivals;
-        self.runtime
-            .spawn(take_packets(datagrams, shared.gossip.clone()));
-        self.runtime
-            .spawn(serving::run(streams, Arc::downgrade(&shared)));
-        tending::spawn(&self.runtime, &shared, telling);
+        on.spawn(take_packets(datagrams, shared.gossip.clone()));
+        on.spawn(serving::run(streams, Arc::downgrade(&shared)));
+        tending::spawn(on, &shared, telling);
         Ok(Cluster {
             shared,
-            runtime: Some(self.runtime),
+            _threads: self.threads,
         })
     }
 }
@@ -344,7 +362,7 @@ impl Cluster {
     }
 
     /// Ends all connections; what was said last is sent.
-    pub(crate) async fn stop(mut self) {
+    pub(crate) async fn stop(self) {
         if let Some(gateway) = self.shared.gateway.get() {
             gateway.stop().await;
         }
@@ -358,16 +376,5 @@ impl Cluster {
             |node| self.shared.consensus.read_stale(|l| l.is_enrolled(node)),
         );
         endpoint.close().await;
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }

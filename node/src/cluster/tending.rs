@@ -8,26 +8,28 @@ use hale_membership::{Contact, Event};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between two looks for others while there is nobody.
 const LOOK: Duration = Duration::from_secs(2);
 /// How many known nodes are tried at a time.
 const TRIED: usize = 8;
+/// How long the connections of a node that is off the roster live on.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// How often the profile is renewed, and the book.
 const RENEW: Duration = Duration::from_secs(5);
 
-pub(super) fn spawn(runtime: &Runtime, shared: &Arc<Shared>, telling: &Telling) {
-    runtime.spawn(find_others(Arc::downgrade(shared)));
-    runtime.spawn(keep_roster(Arc::downgrade(shared)));
+pub(super) fn spawn(on: &Handle, shared: &Arc<Shared>, telling: &Telling) {
+    on.spawn(find_others(Arc::downgrade(shared)));
+    on.spawn(keep_roster(Arc::downgrade(shared)));
     let telling = Telling {
         host: telling.host.clone(),
         zone: telling.zone.clone(),
         http: telling.http,
         tags: telling.tags.clone(),
     };
-    runtime.spawn(renew(Arc::downgrade(shared), telling));
+    on.spawn(renew(Arc::downgrade(shared), telling));
 }
 
 /// While nobody is known to live: asks nodes where they were last seen, and the seeds.
@@ -108,6 +110,8 @@ async fn keep_roster(shared: Weak<Shared>) {
         if !matters {
             continue;
         }
+        // A node that leaves is still to hear that it may; nothing it says now is taken any more.
+        tokio::time::sleep(FAREWELL).await;
         shared.wires.endpoint.enforce_roster();
         for member in shared.members.all() {
             let node = member.contact.node;
