@@ -11,8 +11,11 @@
 mod harness;
 
 pub use harness::chain::Chain;
+pub use harness::cluster::{Fleet, SETTLED};
 pub use harness::events::Events;
 pub use harness::http::{Answer, Client};
+pub use harness::member::{Member, Start, fresh_port};
+pub use harness::network::Network;
 pub use harness::node::Node;
 pub use harness::playbook::{Playbook, check, command};
 pub use harness::postgres::{Cluster, PgError, Session};

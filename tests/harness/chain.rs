@@ -14,9 +14,21 @@ impl Chain {
     /// Reads the whole chain, page by page.
     #[track_caller]
     pub(crate) fn read(client: &Client) -> Self {
+        Self::pages(client, "")
+    }
+
+    /// Reads what the node itself holds of it.
+    #[track_caller]
+    pub(crate) fn known(client: &Client) -> Self {
+        Self::pages(client, "&consistency=stale")
+    }
+
+    #[track_caller]
+    fn pages(client: &Client, further: &str) -> Self {
         let (mut entries, mut from) = (vec![], Some(0));
         while let Some(start) = from {
-            let page = client.get(&format!("/v1/audit/entries?from={start}&limit=500"));
+            let path = format!("/v1/audit/entries?from={start}&limit=500{further}");
+            let page = client.get(&path);
             entries.extend(page["entries"].as_array().unwrap().iter().cloned());
             from = page["next"].as_u64();
         }

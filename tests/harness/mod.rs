@@ -1,8 +1,11 @@
 //! The parts that tests are made of, one file a part.
 
 pub(crate) mod chain;
+pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod http;
+pub(crate) mod member;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod playbook;
 pub(crate) mod postgres;

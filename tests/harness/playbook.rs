@@ -11,6 +11,7 @@ pub struct Playbook {
     service: String,
     idempotent: bool,
     version: &'static str,
+    scope: String,
     sections: [(&'static str, Vec<String>); 4],
 }
 
@@ -37,6 +38,7 @@ impl Playbook {
             service: service.to_owned(),
             idempotent: true,
             version: "1.0.0",
+            scope: "service".into(),
             sections: sections.map(|s| (s, vec![])),
         }
     }
@@ -50,6 +52,13 @@ impl Playbook {
     /// Another version of it.
     pub fn version(mut self, version: &'static str) -> Self {
         self.version = version;
+        self
+    }
+
+    /// What is leased for it, instead of its service on its host: `custom:NAME` is one for the whole
+    /// cluster.
+    pub fn scope(mut self, scope: &str) -> Self {
+        scope.clone_into(&mut self.scope);
         self
     }
 
@@ -85,6 +94,7 @@ impl Playbook {
             service,
             idempotent,
             version,
+            scope,
             sections,
         } = self;
         let mut text = format!(
@@ -93,7 +103,7 @@ impl Playbook {
              {service} answers 503 and serves nobody. Brings {service} back.\n  \
              idempotent: {idempotent}\n  services: [{service}]\n  \
              signature:\n    series: [{{metric: health.up, direction: below}}]\n    \
-             logs: [\"health check .* of {service} fails\"]\n  scope: service\n  max_duration: 60s\n"
+             logs: [\"health check .* of {service} fails\"]\n  scope: {scope}\n  max_duration: 60s\n"
         );
         for (section, steps) in sections.iter().filter(|(_, s)| !s.is_empty()) {
             writeln!(text, "{section}:").ok();

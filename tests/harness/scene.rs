@@ -119,7 +119,7 @@ impl Scene {
 }
 
 /// The names of the library's playbooks: as their files are named.
-fn library_names() -> Vec<String> {
+pub(crate) fn library_names() -> Vec<String> {
     let mut names = vec![];
     let mut left = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../playbooks/library")];
     while let Some(dir) = left.pop() {
