@@ -26,3 +26,4 @@ pub use harness::scratch::{Scratch, free_port};
 pub use harness::servers::{Nginx, Redis};
 pub use harness::service::Service;
 pub use harness::wait::{alone, pause, skipped, wait_for, wait_until};
+pub use harness::writers::{Writers, assert_written};

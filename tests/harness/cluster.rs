@@ -279,16 +279,22 @@ impl Fleet {
         }
     }
 
-    /// The lease on `custom:NAME`, as a node knows it.
+    /// The live lease on `custom:NAME`, as a node knows it.
     pub fn lease(&self, node: usize, name: &str) -> Option<Value> {
         let view = self.members[node].ask("/v1/leases?consistency=stale")?;
         let scope = format!("custom:{name}");
-        let leases = view["leases"].as_array()?;
-        leases
-            .iter()
-            .find(|l| l["live"] == true && l["scope"].to_string().contains(name))
-            .or_else(|| leases.iter().find(|l| l["scope"] == scope.as_str()))
-            .cloned()
+        let mut leases = view["leases"].as_array()?.iter();
+        let found = leases.find(|l| l["scope"] == scope.as_str() && l["live"] == true);
+        found.cloned()
+    }
+
+    /// Waits until nobody holds anything and every grant is closed.
+    #[track_caller]
+    pub fn rest(&self) {
+        wait_until("every lease is closed", SETTLED, || {
+            let view = self.running().find_map(|m| m.ask("/v1/leases"));
+            view.is_some_and(|v| v["leases"] == json!([]) && v["waiting"] == json!([]))
+        });
     }
 }
 
@@ -316,7 +322,7 @@ fn sections(scratch: &Scratch) -> String {
     let mut out = String::new();
     writeln!(
         out,
-        "[telemetry]\ninterval = \"2s\"\n\n[executor]\nlease_ttl = \"5s\"\n\n\
+        "[telemetry]\ninterval = \"2s\"\n\n[executor]\nlease_ttl = \"3s\"\n\n\
          [playbooks]\ndirectory = {directory:?}\ndisabled = {disabled:?}"
     )
     .ok();

@@ -16,3 +16,4 @@ pub(crate) mod scratch;
 pub(crate) mod servers;
 pub(crate) mod service;
 pub(crate) mod wait;
+pub(crate) mod writers;
