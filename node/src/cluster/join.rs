@@ -23,8 +23,9 @@ const ANSWER: u8 = 0x41;
 const ONE_SEED: Duration = Duration::from_secs(15);
 /// Between two rounds over all seeds.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long the port may take to be free again.
-const RELEASED: Duration = Duration::from_secs(2);
+/// How long the port may take to be free again: closed connections hold it while they drain, for
+/// three probe timeouts (RFC 9000 §10.2), which are seconds where the path or the host is slow.
+const RELEASED: Duration = Duration::from_secs(20);
 /// The most contacts a new member is told.
 const CONTACTS: usize = 64;
 
