@@ -14,9 +14,9 @@ use std::time::Duration;
 pub struct Metrics {
     /// Raft's term.
     pub term: u64,
-    /// Who leads, as far as this node knows.
+    /// Who leads; nobody if no leader was heard of for a while.
     pub leader: Option<Peer>,
-    /// Whether this node leads.
+    /// Whether this node leads, and a quorum follows.
     pub leads: bool,
     /// The nodes that vote.
     pub voters: Vec<Peer>,
@@ -80,8 +80,10 @@ pub(crate) fn of(shell: &Shell) -> Metrics {
     }
     let group = shell.group();
     out.term = group.term;
-    out.leader = group.leading().cloned();
-    out.leads = shell.leads();
+    // After a start, or without a quorum, Raft still names the last leader that it knew of.
+    let led = shell.is_led();
+    out.leader = group.leading().filter(|_| led).cloned();
+    out.leads = led && shell.leads();
     (out.voters, out.learners) = (group.voters, group.learners);
     out.is_seated = shell.is_seated();
     out.applied = shell.applied();

@@ -129,6 +129,12 @@ impl Shell {
         leader == Some(self.me.node)
     }
 
+    /// Whether a leader was confirmed by a quorum, heard, or told of not long ago.
+    pub(crate) fn is_led(&self) -> bool {
+        let alone = self.running().is_ok_and(|r| r.group().voters.len() == 1) && self.leads();
+        alone || self.age().is_some_and(|age| age < SILENCE)
+    }
+
     /// See [`crate::Consensus::age`].
     pub(crate) fn age(&self) -> Option<Duration> {
         let own = self.running().ok().and_then(|running| {
