@@ -27,6 +27,7 @@ mod shell;
 mod standing;
 mod store;
 mod types;
+mod voices;
 
 pub use chain_store::ChainStore;
 pub use handover::HandoverError;

@@ -11,6 +11,7 @@ use crate::types::{Group, Peer};
 use hale_model::{Digest, NodeId, wire};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -145,6 +146,11 @@ impl Mirror {
         heard.map(|(at, age)| at.elapsed() + age)
     }
 
+    /// Whether a node of the group told it a moment ago, and heard its leader then.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.age().is_some_and(|age| age < WAIT + TOO_OLD)
+    }
+
     /// The copy as bytes.
     pub(crate) fn copy(&self) -> Result<Copy, crate::StateError> {
         let ledger = self.ledger.read();
@@ -254,6 +260,7 @@ impl Mirror {
         }
     }
 
+    /// Who is in the group by somebody who is in it, or by this node's own log.
     fn learn(&self, group: Group) {
         let mut known = locked(&self.known);
         if group.term >= known.group.term && !group.voters.is_empty() {
@@ -267,6 +274,7 @@ pub(crate) async fn run(shell: Arc<Shell>) {
     let mut pause = PAUSE;
     while !shell.is_stopping() {
         if shell.is_seated() || !shell.is_founded() {
+            keep_in_touch(&shell).await;
             tokio::time::sleep(LOOK).await;
             continue;
         }
@@ -300,6 +308,33 @@ pub(crate) async fn run(shell: Arc<Shell>) {
         }
     }
     shell.mirror.save(true);
+}
+
+/// What a node of the group does while its own log is what counts: it remembers who is in the group,
+/// for the time when it is not, and asks the others where somebody speaks for the group whom it does
+/// not know.
+async fn keep_in_touch(shell: &Shell) {
+    let Ok(running) = shell.running() else {
+        return;
+    };
+    let own = running.group();
+    let is_led = shell.standing.silence() < shell.config.timeouts.election_max;
+    if is_led || own.leader == Some(shell.me.node) {
+        shell.mirror.learn(own.clone());
+    }
+    if !shell.standing.doubted.swap(false, Ordering::Relaxed) || is_led {
+        return;
+    }
+    let others = own.members().filter(|p| p.node != shell.me.node);
+    for member in others {
+        let patience = shell.config.timeouts.election_max;
+        let asked = shell
+            .asker
+            .ask(member, Lane::Urgent, &Request::Group, patience);
+        if let Ok(Reply::Group(group)) = asked.await {
+            shell.mirror.learn(group);
+        }
+    }
 }
 
 /// One question. Says whether the answer was fresh; a node that only knows who is in the group

@@ -3,6 +3,7 @@
 
 use crate::store::locked;
 use crate::types::{Group, LogId, Pack, Peer, Types};
+use crate::voices::is_near;
 use hale_model::NodeId;
 use hale_model::ledger::Answer;
 use hale_model::port::Later;
@@ -285,10 +286,14 @@ impl RaftNetwork<Types> for Line {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        let term = rpc.vote.leader_id.term;
         match self
             .ask(Lane::Urgent, Request::Append(rpc), &option)
             .await?
         {
+            Reply::Append(AppendEntriesResponse::HigherVote(vote)) if !is_near(term, &vote) => {
+                Err(unexpected())
+            }
             Reply::Append(reply) => {
                 locked(&self.asker.acks).insert(self.peer.node, Instant::now());
                 Ok(reply)
@@ -302,11 +307,12 @@ impl RaftNetwork<Types> for Line {
         rpc: InstallSnapshotRequest<Types>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<InstallSnapshotError>> {
+        let term = rpc.vote.leader_id.term;
         match self
             .ask(Lane::Bulk, Request::Snapshot(rpc), &option)
             .await?
         {
-            Reply::Snapshot(Ok(reply)) => Ok(reply),
+            Reply::Snapshot(Ok(reply)) if is_near(term, &reply.vote) => Ok(reply),
             Reply::Snapshot(Err(e)) => {
                 let error = RaftError::APIError(e);
                 Err(RPCError::RemoteError(RemoteError::new(self.target, error)))
@@ -320,8 +326,9 @@ impl RaftNetwork<Types> for Line {
         rpc: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RpcError> {
+        let term = rpc.vote.leader_id.term;
         match self.ask(Lane::Urgent, Request::Vote(rpc), &option).await? {
-            Reply::Vote(reply) => Ok(reply),
+            Reply::Vote(reply) if is_near(term, &reply.vote) => Ok(reply),
             _ => Err(unexpected()),
         }
     }

@@ -6,6 +6,7 @@ use crate::proposer::write_here;
 use crate::shell::{Running, Shell};
 use crate::store::locked;
 use crate::types::{Pack, Peer, SnapshotMeta, Types, Vote};
+use crate::voices;
 use hale_model::NodeId;
 use hale_model::chain::Entry;
 use hale_model::ledger::LedgerError;
@@ -48,13 +49,11 @@ impl Shell {
             Ok(running) => running,
             Err(e) => return Reply::Unable(e.to_string()),
         };
-        if let Some(vote) = vote_of(&request)
-            && vote.leader_id.node_id != from.raft_id()
-        {
-            let name = from.short();
+        if let Err(why) = self.may_say(&running, &from, &request) {
+            let node = from.short();
             self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(node = name, "a peer speaks in another node's name: refused");
-            return Reply::Unable(format!("node {name} speaks for another node"));
+            tracing::warn!(%node, why, "what a peer says is refused");
+            return Reply::Unable(format!("refused: node {node} {why}"));
         }
         let unable = |e: &dyn std::error::Error| Reply::Unable(e.to_string());
         match request {
@@ -94,6 +93,33 @@ impl Shell {
                 Reply::Taken
             }
         }
+    }
+
+    /// What only a leader or a candidate says must come from one who may be one, in its own name.
+    fn may_say(
+        &self,
+        running: &Running,
+        from: &NodeId,
+        request: &Request,
+    ) -> Result<(), &'static str> {
+        if let Some(vote) = vote_of(request) {
+            if vote.leader_id.node_id != from.raft_id() {
+                return Err("speaks for another node");
+            }
+            if !voices::is_near(running.group().term, &vote) {
+                return Err("claims a term that no election reaches");
+            }
+        }
+        if let Request::Append(rpc) = request
+            && !voices::is_in_order(rpc)
+        {
+            return Err("sends entries out of order");
+        }
+        let leads = vote_of(request).is_some() || matches!(request, Request::TakeOver);
+        if leads && !self.may_lead(running, from) {
+            return Err("is no voter as far as is known here");
+        }
+        Ok(())
     }
 
     /// Writes what a peer forwards, as far as it may say so: in its own name, and not what only the

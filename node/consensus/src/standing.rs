@@ -29,6 +29,9 @@ pub(crate) struct Standing {
     pub(crate) yields: AtomicBool,
     /// It must not stand for election: it leaves, or its disk takes nothing.
     pub(crate) unable: AtomicBool,
+    /// Somebody spoke as a leader or a candidate who is no voter that is known: who is in the group
+    /// is to be asked.
+    pub(crate) doubted: AtomicBool,
     /// What the planner of seats would do next, for people to read.
     pub(crate) plan: Mutex<Option<String>>,
 }
@@ -41,6 +44,7 @@ impl Default for Standing {
             take_over: watch::Sender::new(0),
             yields: AtomicBool::new(false),
             unable: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             plan: Mutex::default(),
         }
     }

@@ -306,3 +306,160 @@ async fn bytes_from_anywhere_are_answered_and_change_nothing() {
     written(&node, append(0, "still here")).await;
     assert_eq!(node.metrics().entries, 2);
 }
+
+/// A node's number in the group.
+fn raft_id(n: u8) -> u64 {
+    key(n).node_id().raft_id()
+}
+
+type Vote = ((u64, u64), bool);
+type LogId = ((u64, u64), u64);
+
+/// Requests of Raft's, as bytes that anybody could write: the shapes of the first four kinds.
+#[derive(serde::Serialize)]
+#[allow(dead_code, reason = "the kinds in between hold the others' places")]
+enum Forged {
+    Append(Vote, Option<LogId>, Vec<(LogId, Blank)>, Option<LogId>),
+    Vote(Vote, Option<LogId>),
+    Snapshot,
+    Entries(u64, u64),
+    Propose,
+    ReadIndex,
+    Follow,
+    Group,
+    PreVote(Option<LogId>),
+    TakeOver,
+}
+
+#[derive(serde::Serialize)]
+enum Blank {
+    Blank,
+}
+
+fn frame(forged: &Forged) -> Vec<u8> {
+    let bytes = hale_model::wire::encode(forged).unwrap();
+    hale_model::wire::frame(hale_consensus::REQUEST, 7, &bytes).unwrap()
+}
+
+/// What a member without a vote might say to lead, or to have no other lead.
+fn usurpations(by: u8, term: u64) -> Vec<Forged> {
+    let (me, end) = ((term, raft_id(by)), Some(((term, raft_id(by)), 1 << 40)));
+    let entry = ((me, 0), Blank::Blank);
+    vec![
+        Forged::Vote((me, false), end),
+        Forged::Vote((me, false), None),
+        Forged::Append((me, true), None, vec![], None),
+        Forged::Append((me, true), None, vec![entry], end),
+        Forged::TakeOver,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_a_vote_deposes_nobody_and_leads_nobody() {
+    let cluster = Cluster::of(3, 5_000).await;
+    let leader = cluster.leader().await;
+    cluster.level().await;
+    let (before, member) = (cluster.node(leader).metrics(), key(9).node_id());
+    // With a leader and without: its silence is the moment to usurp its place.
+    for round in 0..2 {
+        let refused = |n: usize| cluster.node(n).metrics().refused;
+        let counted: Vec<u64> = (0..3).map(refused).collect();
+        for term in [before.term + 1, before.term + 1000, u64::MAX] {
+            for forged in usurpations(9, term) {
+                for n in 0..3 {
+                    cluster.node(n).serve(member, &frame(&forged)).await;
+                }
+            }
+        }
+        for (n, counted) in counted.iter().enumerate() {
+            assert_eq!(refused(n), counted + 15, "node {n} in round {round}");
+        }
+        if round == 0 {
+            let now = cluster.node(leader).metrics();
+            assert_eq!((now.term, now.leads), (before.term, true));
+            cluster
+                .net
+                .cut
+                .lock()
+                .unwrap()
+                .insert(cluster.node(leader).node());
+            tokio::time::sleep(Timeouts::default().election_max).await;
+        }
+    }
+    let next = cluster.leader().await;
+    let now = cluster.node(next).metrics();
+    assert!(
+        now.term < before.term + 100,
+        "{} after {}",
+        now.term,
+        before.term
+    );
+    cluster.net.cut.lock().unwrap().clear();
+    written(&cluster.node(next), append(0, "after all this")).await;
+    cluster.level().await;
+    assert_eq!(cluster.node(0).metrics().entries, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_claims_a_term_no_election_reaches_stops_nobody() {
+    let cluster = Cluster::of(3, 5_000).await;
+    let leader = cluster.leader().await;
+    let liar = (leader + 1) % 3;
+    let (before, from) = (cluster.node(leader).metrics(), cluster.node(liar).node());
+    for forged in usurpations(liar as u8, u64::MAX) {
+        for n in (0..3).filter(|n| *n != liar) {
+            cluster.node(n).serve(from, &frame(&forged)).await;
+        }
+    }
+    written(&cluster.node(leader), append(0, "still here")).await;
+    assert!(cluster.node(leader).metrics().term < before.term + 100);
+    cluster.level().await;
+}
+
+/// The one case in which a legitimate leader is no voter as far as a voter knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_voter_that_missed_a_change_of_voters_follows_the_leader_it_brought() {
+    let mut cluster = Cluster::of(4, 5_000).await;
+    let peer = |n: u8| Peer {
+        node: key(n).node_id(),
+        addr: String::new(),
+    };
+    let id = |n: u8| key(n).node_id();
+    let first = cluster.node(cluster.leader().await);
+    first.set_voters(&[id(0), id(1), id(2)]).await.unwrap();
+    cluster.level().await;
+    until("node 2 knows who votes", || {
+        cluster.node(2).group().voters.len() == 3
+    })
+    .await;
+    cluster.net.cut.lock().unwrap().insert(id(2));
+    let leads = cluster.leader().await;
+    assert!(leads < 2);
+    let leads = cluster.node(leads);
+    leads.add_learner(peer(3)).await.unwrap();
+    leads.set_voters(&[id(0), id(2), id(3)]).await.unwrap();
+    until("node 3 leads", || {
+        let leading = [&first, &leads].into_iter().find(|n| n.metrics().leads);
+        let Some(leading) = leading.cloned() else {
+            return cluster.node(3).metrics().leads;
+        };
+        tokio::task::block_in_place(|| {
+            let to = leading.transfer_leadership(Some(id(3)));
+            let _ = tokio::runtime::Handle::current().block_on(to);
+        });
+        cluster.node(3).metrics().leads
+    })
+    .await;
+    drop((first, leads));
+    assert!(!cluster.node(2).group().votes(&id(3)), "it has not heard");
+    // With node 0 gone nothing is written without node 2.
+    cluster.kill(0).await;
+    cluster.net.cut.lock().unwrap().clear();
+    let began = std::time::Instant::now();
+    written(&cluster.node(3), append(3, "with the two of them")).await;
+    eprintln!("followed after {:?}", began.elapsed());
+    until("node 2 knows the change", || {
+        cluster.node(2).group().votes(&id(3))
+    })
+    .await;
+}
