@@ -73,6 +73,25 @@ pub enum What {
         /// Frozen or thawed.
         frozen: bool,
     },
+    /// From now on at most so many runs may be open at once, in the whole cluster.
+    Budget {
+        /// How many.
+        at_most: u32,
+    },
+    /// A run got a place in the line for its lease, or asked again.
+    Waits {
+        /// Which.
+        execution: ExecutionId,
+        /// Its place: whoever asked first has the smaller one.
+        place: u64,
+        /// On what it waits: its scope, or nothing where it waits for the budget that all need.
+        scope: Option<Scope>,
+    },
+    /// A run waits no more: it was granted, gave up, or asked no more.
+    WaitEnded {
+        /// Which.
+        execution: ExecutionId,
+    },
     /// A fault was put in, for people.
     Fault {
         /// Which.

@@ -77,6 +77,28 @@ pub enum Violation {
         /// Which entry.
         index: u64,
     },
+    /// More runs were open at once than the budget allows.
+    #[error("at {at_ms} ms fence {fence} was granted as number {open}, {at_most} are allowed")]
+    BudgetExceeded {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+        /// How many were open then.
+        open: u32,
+        /// How many may be.
+        at_most: u32,
+    },
+    /// A run was granted its lease before one that asked earlier for the same scope.
+    #[error("at {at_ms} ms fence {fence} overtook {overtaken}, which had asked before")]
+    Overtook {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+        /// Whom.
+        overtaken: ExecutionId,
+    },
     /// A frozen cluster started something.
     #[error("at {at_ms} ms fence {fence} was granted while the cluster was frozen")]
     StartedFrozen {
@@ -110,6 +132,11 @@ struct Judge {
     chain: Vec<Digest>,
     frozen: bool,
     ran: BTreeMap<(ExecutionId, String), u32>,
+    at_most: Option<u32>,
+    /// Who waits, by place, and on what.
+    waits: BTreeMap<u64, (ExecutionId, Option<Scope>)>,
+    /// Who left the line last, and its place.
+    left: Option<(ExecutionId, u64)>,
 }
 
 impl Judge {
@@ -166,6 +193,20 @@ impl Judge {
                 self.acted(at_ms, execution, step, *idempotent);
             }
             What::Frozen { frozen } => self.frozen = *frozen,
+            What::Budget { at_most } => self.at_most = Some(*at_most),
+            What::Waits {
+                execution,
+                place,
+                scope,
+            } => {
+                self.waits
+                    .insert(*place, (execution.clone(), scope.clone()));
+            }
+            What::WaitEnded { execution } => {
+                let place = self.waits.iter().find(|(_, (e, _))| e == execution);
+                self.left = place.map(|(place, _)| (execution.clone(), *place));
+                self.waits.retain(|_, (e, _)| e != execution);
+            }
             What::Fault { .. } => {}
             What::Quiet => {
                 let left = self
@@ -199,6 +240,29 @@ impl Judge {
                 earlier: *earlier,
                 later: fence,
             });
+        }
+        // Whoever is granted has just left its place; whoever never waited has none.
+        let left = self.left.take().filter(|(e, _)| e == execution);
+        let place = left.map_or(u64::MAX, |(_, place)| place);
+        let goes_before = |on: &Option<Scope>| on.as_ref().is_none_or(|s| s.conflicts(scope));
+        let mut earlier = self.waits.range(..place);
+        if let Some((_, (overtaken, _))) = earlier.find(|(_, (_, on))| goes_before(on)) {
+            self.wrong.push(Violation::Overtook {
+                at_ms,
+                fence,
+                overtaken: overtaken.clone(),
+            });
+        }
+        if let Some(at_most) = self.at_most {
+            let open = self.open.len() as u32 + 1;
+            if open > at_most {
+                self.wrong.push(Violation::BudgetExceeded {
+                    at_ms,
+                    fence,
+                    open,
+                    at_most,
+                });
+            }
         }
         let grant = Grant {
             scope: scope.clone(),
@@ -274,6 +338,28 @@ mod tests {
         }
     }
 
+    fn waits(execution: u32, place: u64, scope: Option<Scope>) -> What {
+        What::Waits {
+            execution: run(execution),
+            place,
+            scope,
+        }
+    }
+
+    #[test]
+    fn who_waits_no_more_or_for_something_else_is_not_overtaken() {
+        let elsewhere = Scope::Host(HostName::new("other").unwrap());
+        let log = vec![
+            waits(2, 1, Some(elsewhere)),
+            waits(3, 2, Some(scope())),
+            What::WaitEnded { execution: run(3) },
+            granted(3, 1),
+            closed(3),
+            What::Quiet,
+        ];
+        assert_eq!(found(log), []);
+    }
+
     fn found(log: Vec<What>) -> Vec<Violation> {
         let log: Vec<_> = log
             .into_iter()
@@ -335,6 +421,20 @@ mod tests {
             (
                 vec![What::Frozen { frozen: true }, granted(3, 1)],
                 "while the cluster was frozen",
+            ),
+            (
+                vec![
+                    What::Budget { at_most: 1 },
+                    granted(3, 1),
+                    What::Expired { fence: Fence(3) },
+                    granted(5, 2),
+                ],
+                "are allowed",
+            ),
+            (vec![waits(2, 1, Some(scope())), granted(3, 1)], "overtook"),
+            (
+                vec![waits(2, 1, None), waits(1, 2, None), granted(3, 1)],
+                "overtook",
             ),
         ];
         for (log, word) in cases {

@@ -88,6 +88,12 @@ enum Due {
         generation: u64,
         term: u32,
     },
+    /// The leader's clock has run out for one that waits and has not asked again.
+    ExpireWait {
+        execution: ExecutionId,
+        generation: u64,
+        term: u32,
+    },
     /// A host hands its ended runs over, again and again.
     HandOver {
         host: usize,
@@ -194,6 +200,7 @@ impl World {
             rng,
         };
         world.enrol_all();
+        world.set_policy();
         for _ in 0..scenario.incidents {
             let (at, host) = (world.rng.within(0, scenario.duration_ms), world.any_host());
             world.at(at, Due::Incident(host));
@@ -296,7 +303,17 @@ impl World {
             } if term == self.term => {
                 self.apply(Command::Expire { fence, generation });
             }
-            Due::Expire { .. } => {}
+            Due::ExpireWait {
+                execution,
+                generation,
+                term,
+            } if term == self.term => {
+                self.apply(Command::ExpireWait {
+                    execution,
+                    generation,
+                });
+            }
+            Due::Expire { .. } | Due::ExpireWait { .. } => {}
             Due::HandOver { host, boot } => self.hand_over(host, boot),
             Due::Crash(host) => self.crash(host),
             Due::Restart(host) => self.restart(host),

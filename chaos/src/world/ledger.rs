@@ -3,7 +3,11 @@
 use super::{Due, World};
 use crate::event::What;
 use hale_consensus::News;
-use hale_model::ledger::{Answer, Command, Lease, Refusal};
+use hale_consensus::ledger::{RULES, limits};
+use hale_model::ledger::{
+    Answer, Budget, BudgetLimit, Command, EntryKind, Lease, Refusal, Signed, Waiting, WaitsFor,
+};
+use serde_json::json;
 
 impl World {
     pub(super) fn hand_over(&mut self, host: usize, boot: u32) {
@@ -116,6 +120,18 @@ impl World {
                 });
             }
             News::Frozen { frozen, .. } => self.tell(What::Frozen { frozen }),
+            News::Waits(waiting) => {
+                self.tell(What::Waits {
+                    execution: waiting.execution.clone(),
+                    place: waiting.place,
+                    scope: match waiting.waits_for {
+                        WaitsFor::Scope => Some(waiting.scope.clone()),
+                        WaitsFor::Budgets(_) => None,
+                    },
+                });
+                self.arm_wait(&waiting);
+            }
+            News::WaitEnded(execution) => self.tell(What::WaitEnded { execution }),
             _ => {}
         }
     }
@@ -129,6 +145,35 @@ impl World {
         self.after(lease.ttl_ms, due);
     }
 
+    fn arm_wait(&mut self, waiting: &Waiting) {
+        let due = Due::ExpireWait {
+            execution: waiting.execution.clone(),
+            generation: waiting.generation,
+            term: self.term,
+        };
+        self.after(limits::WAIT_TTL.as_millis() as u64, due);
+    }
+
+    /// The rules of this binary, and in two of three worlds a budget that all runs share.
+    pub(super) fn set_policy(&mut self) {
+        self.apply(Command::Rules { version: RULES });
+        let at_most = self.rng.within(0, 3) as u32;
+        if at_most == 0 {
+            return;
+        }
+        let budget = Budget {
+            name: "all".into(),
+            service: None,
+            limit: BudgetLimit::AtMost(at_most),
+        };
+        let body = hale_model::canonical::to_bytes(&json!({ "budget": budget }));
+        let Ok(body) = body else { return };
+        let entry = Signed::new(EntryKind::Budget, body, &self.hosts[0].key);
+        let by = "operator".to_owned();
+        self.apply(Command::SetBudget { budget, by, entry });
+        self.tell(What::Budget { at_most });
+    }
+
     pub(super) fn election(&mut self) {
         self.tell(What::Fault {
             fault: "a new leader".into(),
@@ -137,6 +182,10 @@ impl World {
         let leases: Vec<Lease> = self.ledger.leases().filter(|l| l.live).cloned().collect();
         for lease in leases {
             self.arm(&lease);
+        }
+        let waiting: Vec<Waiting> = self.ledger.waiting().cloned().collect();
+        for one in waiting {
+            self.arm_wait(&one);
         }
     }
 }
