@@ -4,7 +4,7 @@ use super::chain::Chain;
 use super::http::Client;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,10 +26,12 @@ pub struct Writers {
 impl Writers {
     /// So many clients, each of which goes to the next node when one does not answer.
     pub fn start(count: usize, nodes: &[Client]) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let group = STARTED.fetch_add(1, Ordering::Relaxed);
         let (stop, acked) = (Arc::new(AtomicBool::new(false)), Acked::default());
         let threads = (0..count).map(|k| {
             let (stop, acked, nodes) = (Arc::clone(&stop), Arc::clone(&acked), nodes.to_vec());
-            std::thread::spawn(move || write(k, &nodes, &stop, &acked))
+            std::thread::spawn(move || write((group, k), &nodes, &stop, &acked))
         });
         let threads = threads.collect();
         Self {
@@ -70,7 +72,12 @@ impl Drop for Writers {
     }
 }
 
-fn write(k: usize, nodes: &[Client], stop: &AtomicBool, acked: &Mutex<Vec<(String, Instant)>>) {
+fn write(
+    (group, k): (usize, usize),
+    nodes: &[Client],
+    stop: &AtomicBool,
+    acked: &Mutex<Vec<(String, Instant)>>,
+) {
     let json = [("content-type", "application/json")];
     let mut at = k % nodes.len();
     for n in 1u64.. {
@@ -78,8 +85,8 @@ fn write(k: usize, nodes: &[Client], stop: &AtomicBool, acked: &Mutex<Vec<(Strin
             return;
         }
         // A budget that is set to another value is a new entry; no service is called that.
-        let by = format!("client {k} write {n}");
-        let budget = json!({ "name": format!("b{k}"), "service": "nothing", "at_most": n % 1000 + 1, "by": by });
+        let by = format!("client {group}.{k} write {n}");
+        let budget = json!({ "name": format!("b{group}.{k}"), "service": "nothing", "at_most": n % 1000 + 1, "by": by });
         let body = budget.to_string();
         match nodes[at].send("POST", "/v1/budgets", &json, body.as_bytes()) {
             Ok(answer) if (200..300).contains(&answer.status) => {

@@ -85,6 +85,9 @@ async fn seeds(shared: &Shared) -> Vec<Contact> {
                 let node = link.peer();
                 let is_other = node != shared.key.node_id();
                 if is_other && shared.consensus.read_stale(|l| l.is_enrolled(&node)) {
+                    // Whoever dials it where it was before would keep this node from reaching it:
+                    // one dial to a node goes on at a time.
+                    shared.wires.book.note([(node, addr)], |_| true);
                     out.push(contact(node, addr));
                 }
             }
