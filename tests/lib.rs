@@ -12,6 +12,7 @@ mod harness;
 
 pub use harness::chain::Chain;
 pub use harness::cluster::{Fleet, SETTLED};
+pub use harness::disk::Disk;
 pub use harness::events::Events;
 pub use harness::http::{Answer, Client};
 pub use harness::member::{Member, Start, fresh_port};

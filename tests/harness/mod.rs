@@ -2,6 +2,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod cluster;
+pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod http;
 pub(crate) mod member;

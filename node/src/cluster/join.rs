@@ -59,7 +59,10 @@ pub(crate) enum JoinError {
     )]
     FalseSeed(String),
     /// Nobody answered.
-    #[error("no seed could be reached within {} s: {}", .waited.as_secs(), .why.join("; "))]
+    #[error(
+        "no seed could be reached within {} s: {}; `hale members` on a member shows the addresses, UDP \
+         has to get through", .waited.as_secs(), .why.join("; ")
+    )]
     Unreachable {
         /// For how long it was tried.
         waited: Duration,

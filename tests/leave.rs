@@ -1,0 +1,129 @@
+//! How hosts go: they leave, or are removed.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use hale_tests::{Fleet, SETTLED, wait_until};
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Within this time all others know that a host has left.
+const GONE: Duration = Duration::from_secs(2);
+/// Within this time a host that was removed reaches nobody any more.
+const SHUT_OUT: Duration = Duration::from_secs(1);
+
+fn tell(text: &str) {
+    std::io::stderr()
+        .write_all(format!("\n{text}\n").as_bytes())
+        .unwrap();
+}
+
+/// Whether a node takes a host for a member that lives.
+fn knows(fleet: &Fleet, node: usize, host: &str) -> bool {
+    let members = fleet.members[node].get("/v1/members?consistency=stale");
+    let mut all = members["members"].as_array().unwrap().iter();
+    all.any(|m| m["host"] == host && m["state"] != "down")
+}
+
+fn leaves(fleet: &mut Fleet, who: usize) {
+    let host = fleet.members[who].host.clone();
+    let rest: Vec<usize> = (0..fleet.members.len())
+        .filter(|n| *n != who && fleet.members[*n].is_started())
+        .collect();
+    let began = Instant::now();
+    fleet.members[who]
+        .cli(&["leave", "--reason", "retired", "--by", "ana"])
+        .succeeded();
+    let left = Instant::now();
+    for n in &rest {
+        let what = format!("{} knows that {host} has left", fleet.members[*n].host);
+        wait_until(&what, GONE, || !knows(fleet, *n, &host));
+    }
+    tell(&format!(
+        "hale leave of {host}: took {:?}, seen by {} others {:?} later",
+        left - began,
+        rest.len(),
+        left.elapsed()
+    ));
+    let code = fleet.members[who].ends(Duration::from_secs(15));
+    assert_eq!(code, Some(0), "the process ends by itself");
+    let again = fleet.members[who].refuses();
+    assert_eq!(again.code, Some(1), "{again}");
+    for word in ["left its cluster", "hale join", "hale audit verify"] {
+        assert!(again.stderr.contains(word), "`{word}`: {again}");
+    }
+}
+
+#[test]
+fn a_host_that_leaves_hands_over_the_lead_and_does_not_come_back() {
+    let mut fleet = Fleet::of(4);
+    let leader = fleet.leader();
+    leaves(&mut fleet, leader);
+    assert_ne!(fleet.leader(), leader, "another leads");
+    wait_until("a run on what is left", SETTLED, || {
+        let follower = fleet.follower();
+        fleet.hold(follower, "a").is_some()
+    });
+    let follower = fleet.follower();
+    leaves(&mut fleet, follower);
+    fleet.settle();
+    fleet.rest();
+    let chain = fleet.one_chain();
+    let removals = chain.entries.iter().filter(|e| e["kind"] == "removal");
+    assert_eq!(removals.count(), 2);
+    // The last one can't: there would be nobody left who knows what was done.
+    let leader = fleet.leader();
+    let other = fleet.follower();
+    leaves(&mut fleet, other);
+    let refused = fleet.members[leader].cli(&["leave"]);
+    assert_eq!(refused.code, Some(4), "{refused}");
+    assert!(refused.stderr.contains("next: "), "{refused}");
+    fleet.one_chain().assert_sound();
+}
+
+#[test]
+fn a_host_that_is_removed_is_shut_out_at_once() {
+    let mut fleet = Fleet::of(3);
+    let removed = fleet.follower();
+    let host = fleet.members[removed].host.clone();
+    let rest: Vec<usize> = (0..3).filter(|n| *n != removed).collect();
+    fleet.hold(removed, "a").unwrap();
+    wait_until("it holds a lease", SETTLED, || !fleet.ticks("a").is_empty());
+    fleet.members[rest[0]]
+        .cli(&["remove", &host, "--yes", "--reason", "scrapped"])
+        .succeeded();
+    let began = Instant::now();
+    for n in &rest {
+        let what = format!("the lease is dead for {}", fleet.members[*n].host);
+        wait_until(&what, SHUT_OUT, || fleet.lease(*n, "a").is_none());
+        let what = format!("{} shuts {host} out", fleet.members[*n].host);
+        wait_until(&what, SHUT_OUT, || !knows(&fleet, *n, &host));
+    }
+    // Whatever it is asked, nobody answers it: all that it has is what it knew.
+    let other = &fleet.members[rest[1]].host;
+    for path in [
+        "/v1/leases".to_owned(),
+        "/v1/audit/verify".to_owned(),
+        format!("/v1/hosts/{other}/telemetry"),
+    ] {
+        let answer = fleet.members[removed].client().try_get(&path);
+        assert_eq!(answer.status, 503, "{path}: {}", answer.text());
+    }
+    assert!(fleet.hold(removed, "b").is_none());
+    tell(&format!(
+        "hale remove of a holder: shut out {:?} after the command",
+        began.elapsed()
+    ));
+    let ticks = fleet.ticks("a").len();
+    // Somebody else gets the lease, and the group is whole without it.
+    wait_until("another gets the lease", SETTLED, || {
+        fleet.hold(rest[0], "a").is_some()
+    });
+    wait_until("and acts", SETTLED, || fleet.ticks("a").len() > ticks);
+    assert!(fleet.members[removed].is_started());
+    fleet.members[removed].kill9();
+    let again = fleet.members[removed].refuses();
+    assert!(again.stderr.contains("hale join"), "{again}");
+    fleet.rest();
+    fleet.settle();
+    fleet.one_chain().assert_sound();
+}
