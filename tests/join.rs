@@ -28,7 +28,6 @@ fn hosts_join_by_any_seed_in_any_order_and_restart_with_the_same_command_line() 
     let seeds = seeds_of(&fleet, &[second, 0]);
     let third = fleet.add(Start::Join(seeds, token.clone()));
     fleet.members[third].run();
-    fleet.settle();
     // Two at once, through whoever; one of the seeds is not a member yet itself.
     let seeds = seeds_of(&fleet, &[third, second]);
     let fourth = fleet.add(Start::Join(seeds, token.clone()));

@@ -72,8 +72,8 @@ pub enum Refusal {
     },
     /// Another node has this host's name.
     #[error(
-        "host {host} is node {} already; remove that node, or join under another host name; \
-         `hale status` lists the nodes", node.short()
+        "host {host} is node {} already; `hale remove {host}` on a member takes that node out, or \
+         join under another name with --host; `hale members` lists them", node.short()
     )]
     HostTaken {
         /// The name.
