@@ -35,6 +35,10 @@ async fn serve(shared: Arc<Shared>, mut stream: Stream) {
     // What is no frame was refused and counted by the transport.
     let Ok(Ok(Some(frame))) = first else { return };
     let from = stream.peer();
+    // Its connection may have come about while it was a member.
+    if !shared.consensus.read_stale(|l| l.is_enrolled(&from)) {
+        return;
+    }
     match frame.kind() {
         hale_consensus::REQUEST => {
             let reply = shared.consensus.serve(from, &frame.into_bytes()).await;

@@ -8,28 +8,29 @@ use hale_membership::{Contact, Event};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::Runtime;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between two looks for others while there is nobody.
 const LOOK: Duration = Duration::from_secs(2);
 /// How many known nodes are tried at a time.
 const TRIED: usize = 8;
-/// How long the connections of a node that is off the roster live on.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// What a node that was removed asked before is still answered, so that one that leaves hears that
+/// it has: its connections are closed after this time. Nothing new of it is served.
+const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// How often the profile is renewed, and the book.
 const RENEW: Duration = Duration::from_secs(5);
 
-pub(super) fn spawn(on: &Handle, shared: &Arc<Shared>, telling: &Telling) {
-    on.spawn(find_others(Arc::downgrade(shared)));
-    on.spawn(keep_roster(Arc::downgrade(shared)));
+pub(super) fn spawn(runtime: &Runtime, shared: &Arc<Shared>, telling: &Telling) {
+    runtime.spawn(find_others(Arc::downgrade(shared)));
+    runtime.spawn(keep_roster(Arc::downgrade(shared)));
     let telling = Telling {
         host: telling.host.clone(),
         zone: telling.zone.clone(),
         http: telling.http,
         tags: telling.tags.clone(),
     };
-    on.spawn(renew(Arc::downgrade(shared), telling));
+    runtime.spawn(renew(Arc::downgrade(shared), telling));
 }
 
 /// While nobody is known to live: asks nodes where they were last seen, and the seeds.
@@ -96,7 +97,7 @@ async fn seeds(shared: &Shared) -> Vec<Contact> {
     out
 }
 
-/// Whoever is off the roster is shut out at once, and down for gossip.
+/// Whoever is off the roster is shut out, and down for gossip.
 async fn keep_roster(shared: Weak<Shared>) {
     let Some(mut news) = shared.upgrade().map(|s| s.consensus.subscribe()) else {
         return;
@@ -113,8 +114,7 @@ async fn keep_roster(shared: Weak<Shared>) {
         if !matters {
             continue;
         }
-        // A node that leaves is still to hear that it may; nothing it says now is taken any more.
-        tokio::time::sleep(FAREWELL).await;
+        tokio::time::sleep(LAST_ANSWERS).await;
         shared.wires.endpoint.enforce_roster();
         for member in shared.members.all() {
             let node = member.contact.node;
