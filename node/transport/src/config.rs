@@ -73,6 +73,11 @@ pub struct Trust {
 pub struct Limits {
     /// Connections open at a time; the least recently used one makes room.
     pub connections: usize,
+    /// Connections of one peer on one lane; its own least recently used one makes room. More than
+    /// one: both ends may dial at once, and one that was restarted leaves its old one behind.
+    pub of_one_peer: usize,
+    /// Connections of strangers; one of theirs makes room.
+    pub of_strangers: usize,
     /// Handshakes of strangers going on at a time.
     pub handshakes: usize,
     /// Streams that a peer may have open on one connection.
@@ -81,6 +86,8 @@ pub struct Limits {
     pub waiting: usize,
     /// The largest frame's payload, in bytes.
     pub frame_bytes: usize,
+    /// The largest that a stranger may send, in bytes.
+    pub stranger_frame_bytes: usize,
     /// A connection on which nothing moves for this long is closed.
     pub idle: Duration,
     /// How long a handshake may take.
@@ -95,10 +102,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 256,
+            of_one_peer: 3,
+            of_strangers: 32,
             handshakes: 64,
             streams: 128,
             waiting: 1024,
             frame_bytes: wire::MAX_VALUE_BYTES,
+            stranger_frame_bytes: 64 << 10,
             idle: Duration::from_secs(20),
             handshake: Duration::from_secs(3),
             first_pause: Duration::from_millis(25),

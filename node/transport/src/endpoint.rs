@@ -5,7 +5,7 @@ use crate::counters::{Counters, Counts, count};
 use crate::error::TransportError;
 use crate::identity::{ANYONE, Identity, name_of, node_of};
 use crate::link::{Link, Reason};
-use crate::pool::{Backoff, Pool};
+use crate::pool::{Backoff, Pool, Share};
 use crate::reset::{PlainIds, ResetKey};
 use crate::stream::Stream;
 use hale_model::NodeId;
@@ -21,6 +21,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 type Key = (NodeId, Lane);
+
+/// What a peer may have this node keep unread, for all streams of a connection together, in bytes.
+/// Whoever dials is a stranger until its key is known, and has few streams until then too.
+const MEMBER_WINDOW: u32 = 8 << 20;
+const STRANGER_WINDOW: u32 = 256 << 10;
+const STRANGER_STREAMS: u32 = 4;
 
 /// A small message that came from a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +76,16 @@ impl Endpoint {
         let bind = |source| TransportError::Bind { addr, source };
         let identity = Identity::new(&config.key)?;
         let counters = Arc::new(Counters::default());
-        let transport = Arc::new(transport(&config));
+        let transport = Arc::new(transport(&config, MEMBER_WINDOW, config.limits.streams));
         let tls = identity.server(&config, &counters)?;
         let tls = QuicServerConfig::try_from(tls).map_err(no_suite)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
         server
-            .transport_config(transport.clone())
+            .transport_config(Arc::new(self::transport(
+                &config,
+                STRANGER_WINDOW,
+                STRANGER_STREAMS,
+            )))
             .max_incoming(config.limits.handshakes * 4);
         let mut clients = BTreeMap::new();
         for lane in Lane::ALL {
@@ -140,6 +150,11 @@ impl Endpoint {
         let inner = self.0.clone();
         let dialed = tokio::spawn(async move { inner.dial(peer, lane).await }).await;
         dialed.unwrap_or_else(|e| Err(TransportError::Lost(e.to_string())))
+    }
+
+    /// A connection to a member that is open already; nothing is dialed.
+    pub fn linked(&self, peer: Peer, lane: Lane) -> Option<Link> {
+        self.0.find(peer, lane)
     }
 
     /// Sends one frame on a stream of its own and waits for the one that answers it.
@@ -230,14 +245,13 @@ fn no_suite(e: impl std::error::Error) -> TransportError {
     TransportError::Identity(e.to_string())
 }
 
-fn transport(config: &Config) -> TransportConfig {
+fn transport(config: &Config, window: u32, streams: u32) -> TransportConfig {
     let limits = &config.limits;
     let mut t = TransportConfig::default();
-    t.max_concurrent_bidi_streams(VarInt::from_u32(limits.streams))
+    t.max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(IdleTimeout::try_from(limits.idle).ok())
-        // What a peer may make us keep, for all its streams together.
-        .receive_window(VarInt::from_u32(16 << 20))
+        .receive_window(VarInt::from_u32(window))
         .stream_receive_window(VarInt::from_u32(2 << 20))
         .send_window(16 << 20)
         .datagram_receive_buffer_size(Some(256 << 10))
@@ -310,10 +324,16 @@ impl Inner {
             .map_err(|e| failed(e.to_string()))?;
         let peer = peer_of(&connection).ok_or_else(|| failed("it showed no certificate".into()))?;
         count(&self.counters.dialed);
-        Ok(self.new_link(connection, peer, lane))
+        Ok(self.new_link(connection, peer, lane, self.config.limits.frame_bytes))
     }
 
-    fn new_link(&self, connection: Connection, peer: NodeId, lane: Lane) -> Link {
+    fn new_link(
+        &self,
+        connection: Connection,
+        peer: NodeId,
+        lane: Lane,
+        frame_limit: usize,
+    ) -> Link {
         Link {
             connection,
             peer,
@@ -324,7 +344,8 @@ impl Inner {
             } else {
                 self.config.cluster
             },
-            frame_limit: self.config.limits.frame_bytes,
+            frame_limit,
+            large: Arc::new(Semaphore::new(1)),
             counters: self.counters.clone(),
             streams: Arc::new(AtomicUsize::new(0)),
         }
@@ -332,7 +353,15 @@ impl Inner {
 
     /// Puts a connection into the pool and hands on what comes over it.
     fn adopt(self: &Arc<Self>, link: Link) {
-        let evicted = self.pool().insert((link.peer, link.lane), link.clone());
+        let limits = &self.config.limits;
+        let key = (link.peer, link.lane);
+        let own = |k: &Key| *k == key;
+        let strangers = |k: &Key| k.1 == Lane::Join;
+        let mut shares: Vec<Share<'_, Key>> = vec![(&own, limits.of_one_peer)];
+        if link.lane == Lane::Join {
+            shares.push((&strangers, limits.of_strangers));
+        }
+        let evicted = self.pool().insert(key, link.clone(), &shares);
         for old in evicted {
             count(&self.counters.evicted);
             old.close(Reason::MakingRoom);
@@ -360,11 +389,22 @@ impl Inner {
             connection.close(VarInt::from_u32(Reason::NotOnRoster as u32), b"");
             return;
         };
-        let link = self.new_link(connection, peer, lane);
+        let limits = &self.config.limits;
+        let frame_limit = match lane {
+            Lane::Join => limits.stranger_frame_bytes,
+            Lane::Main | Lane::Bulk => limits.frame_bytes,
+        };
+        let link = self.new_link(connection, peer, lane, frame_limit);
         // While strangers may join, the handshake alone does not tell a member from one.
         if lane != Lane::Join && !(self.config.trust.roster)(&peer) {
             count(&self.counters.refused_keys);
             return link.close(Reason::NotOnRoster);
+        }
+        if lane != Lane::Join {
+            let window = VarInt::from_u32(MEMBER_WINDOW);
+            link.connection.set_receive_window(window);
+            let streams = VarInt::from_u32(limits.streams);
+            link.connection.set_max_concurrent_bi_streams(streams);
         }
         count(&self.counters.accepted);
         self.adopt(link);
@@ -407,7 +447,7 @@ async fn accept(inner: Arc<Inner>) {
 async fn hand_on_streams(link: Link, to: mpsc::Sender<Stream>) {
     while let Ok((send, recv)) = link.connection.accept_bi().await {
         if to
-            .send(Stream::new(link.clone(), send, recv))
+            .send(Stream::accepted(link.clone(), send, recv))
             .await
             .is_err()
         {

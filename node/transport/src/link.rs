@@ -10,6 +10,7 @@ use quinn::{Connection, VarInt};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
 
 /// Why a connection is closed, on the wire.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,9 @@ pub struct Link {
     pub(crate) lane: Lane,
     pub(crate) cluster: u64,
     pub(crate) frame_limit: usize,
+    /// Room for a large frame that the peer sends: one at a time, from its header until it is
+    /// answered.
+    pub(crate) large: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     /// How many streams are open on it.
     pub(crate) streams: Arc<AtomicUsize>,
@@ -54,7 +58,7 @@ impl Link {
     /// If the connection ended.
     pub async fn open(&self) -> Result<Stream, TransportError> {
         let (send, recv) = self.connection.open_bi().await.map_err(lost)?;
-        Ok(Stream::new(self.clone(), send, recv))
+        Ok(Stream::opened(self.clone(), send, recv))
     }
 
     /// Sends a small message that may get lost. `kind` is its first byte.

@@ -12,6 +12,9 @@ pub(crate) trait Pooled: Clone {
     fn is_busy(&self) -> bool;
 }
 
+/// Which keys share a part of the pool, and how much of it.
+pub(crate) type Share<'a, K> = (&'a dyn Fn(&K) -> bool, usize);
+
 /// Open connections by key, at most `limit` of them.
 pub(crate) struct Pool<K, C> {
     limit: usize,
@@ -47,12 +50,18 @@ impl<K: Ord + Copy, C: Pooled> Pool<K, C> {
     }
 
     /// Puts one in, and gives those that have to be closed to make room: the least recently used,
-    /// idle ones first.
-    pub(crate) fn insert(&mut self, key: K, connection: C) -> Vec<C> {
+    /// idle ones first. Within each of its `shares` there are only so many: whoever uses up a share
+    /// makes room with its own.
+    pub(crate) fn insert(&mut self, key: K, connection: C, shares: &[Share<'_, K>]) -> Vec<C> {
         self.sweep();
         let mut evicted = vec![];
+        for (is_in, most) in shares {
+            while self.count(is_in) >= (*most).max(1) {
+                evicted.extend(self.evict(is_in));
+            }
+        }
         while self.len() >= self.limit {
-            evicted.extend(self.evict());
+            evicted.extend(self.evict(&|_| true));
         }
         self.uses += 1;
         self.open
@@ -83,10 +92,16 @@ impl<K: Ord + Copy, C: Pooled> Pool<K, C> {
         self.take_if(|_, c| c.is_closed());
     }
 
-    fn evict(&mut self) -> Option<C> {
+    fn count(&self, is_in: &dyn Fn(&K) -> bool) -> usize {
+        let all = self.open.iter().filter(|(key, _)| is_in(key));
+        all.map(|(_, connections)| connections.len()).sum()
+    }
+
+    fn evict(&mut self, is_in: &dyn Fn(&K) -> bool) -> Option<C> {
         let all = self
             .open
             .iter()
+            .filter(|(key, _)| is_in(key))
             .flat_map(|(k, cs)| cs.iter().map(|(used, c)| (c.is_busy(), *used, *k)));
         let (_, oldest, key) = all.min()?;
         let connections = self.open.get_mut(&key)?;
@@ -171,12 +186,31 @@ mod tests {
                 busy: true,
                 ..fake(1)
             },
+            &[],
         );
-        pool.insert(2, fake(2));
-        pool.insert(3, fake(3));
+        pool.insert(2, fake(2), &[]);
+        pool.insert(3, fake(3), &[]);
         assert_eq!(pool.find(2, |_| true), Some(fake(2)));
-        assert_eq!(pool.insert(4, fake(4)), [fake(3)]);
+        assert_eq!(pool.insert(4, fake(4), &[]), [fake(3)]);
         assert_eq!(pool.find(3, |_| true), None);
+    }
+
+    #[test]
+    fn whoever_uses_up_its_share_makes_room_with_its_own() {
+        let mut pool = Pool::new(10);
+        pool.insert(1, fake(0), &[]);
+        let of = |key: u8| move |k: &u8| *k == key;
+        let strangers = |k: &u8| *k >= 100;
+        let made: Vec<_> = (1..=3)
+            .flat_map(|id| pool.insert(2, fake(id), &[(&of(2), 2)]))
+            .collect();
+        assert_eq!(made, [fake(1)]);
+        let made: Vec<_> = (100..106u8)
+            .map(|k| pool.insert(k, fake(k.into()), &[(&of(k), 2), (&strangers, 3)]))
+            .map(|evicted| evicted.len())
+            .collect();
+        assert_eq!(made, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(pool.find(1, |_| true), Some(fake(0)));
     }
 
     #[test]
@@ -188,9 +222,10 @@ mod tests {
                 closed: true,
                 ..fake(1)
             },
+            &[],
         );
         assert_eq!(pool.find(1, |_| true), None);
-        assert_eq!(pool.insert(2, fake(2)), []);
+        assert_eq!(pool.insert(2, fake(2), &[]), []);
     }
 
     #[test]
@@ -213,7 +248,7 @@ mod tests {
             let mut pool = Pool::new(limit);
             let mut out = 0;
             for (i, key) in keys.iter().enumerate() {
-                out += pool.insert(*key, fake(i as u32)).len();
+                out += pool.insert(*key, fake(i as u32), &[]).len();
                 prop_assert!(pool.len() <= limit);
                 prop_assert!(pool.find(*key, |c| c.id == i as u32).is_some());
             }

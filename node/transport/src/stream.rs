@@ -12,6 +12,7 @@ use quinn::{ReadExactError, RecvStream, SendStream, VarInt};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How much of a frame is made room for before it has come.
 const FIRST_ROOM: usize = 64 << 10;
@@ -71,14 +72,29 @@ pub struct Stream {
     link: Busy,
     send: SendStream,
     recv: RecvStream,
+    /// Whether the peer opened it, and so decides how many there are.
+    is_accepted: bool,
+    /// Held while what came last is large: until it is answered, or the next frame is read.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Stream {
-    pub(crate) fn new(link: Link, send: SendStream, recv: RecvStream) -> Self {
+    /// One that this end opened.
+    pub(crate) fn opened(link: Link, send: SendStream, recv: RecvStream) -> Self {
         Self {
             link: Busy::new(link),
             send,
             recv,
+            is_accepted: false,
+            room: None,
+        }
+    }
+
+    /// One that the peer opened.
+    pub(crate) fn accepted(link: Link, send: SendStream, recv: RecvStream) -> Self {
+        Self {
+            is_accepted: true,
+            ..Self::opened(link, send, recv)
         }
     }
 
@@ -148,6 +164,12 @@ impl Stream {
             Ok(header) => header,
             Err(e) => return Err(self.refuse(e)),
         };
+        self.room = None;
+        if self.is_accepted && header.len > FIRST_ROOM {
+            // Else a peer could have all its streams hold a frame that never ends. What this node
+            // asks for itself needs no such room: it knows how much that is.
+            self.room = self.link.large.clone().acquire_owned().await.ok();
+        }
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + header.len.min(FIRST_ROOM));
         bytes.extend_from_slice(&head);
         let whole = FRAME_HEADER_BYTES + header.len;

@@ -1,86 +1,16 @@
 //! Endpoints on loopback: who gets in, what gets through, what is refused.
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-use hale_model::{Keypair, NodeId, wire};
-use hale_transport::{
-    Arrivals, Config, Endpoint, Lane, Limits, Peer, Stream, TransportError, Trust,
-};
+mod support;
+
+use hale_model::wire;
+use hale_transport::{Config, Lane, Limits, Peer, Stream, TransportError};
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-const CLUSTER: u64 = 0xfeed;
-const SOON: Duration = Duration::from_secs(10);
-
-type Roster = Arc<Mutex<Vec<NodeId>>>;
-
-fn key(n: u8) -> Keypair {
-    Keypair::from_seed(&[n; 32])
-}
-
-fn roster(members: &[u8]) -> Roster {
-    Arc::new(Mutex::new(
-        members.iter().map(|n| key(*n).node_id()).collect(),
-    ))
-}
-
-fn config(n: u8, roster: &Roster) -> Config {
-    let roster = roster.clone();
-    Config {
-        key: key(n),
-        cluster: CLUSTER,
-        bind: "127.0.0.1:0".parse().unwrap(),
-        trust: Trust {
-            roster: Arc::new(move |id| roster.lock().unwrap().contains(id)),
-            joins: Arc::new(|| false),
-        },
-        limits: Limits {
-            frame_bytes: 1 << 20,
-            ..Limits::default()
-        },
-    }
-}
-
-fn start(config: Config) -> (Endpoint, Arrivals) {
-    Endpoint::bind(config).unwrap()
-}
-
-fn peer(endpoint: &Endpoint) -> Peer {
-    Peer {
-        node: endpoint.node(),
-        addr: endpoint.local_addr().unwrap(),
-    }
-}
-
-/// Answers each frame with its own payload.
-fn echo(mut arrivals: Arrivals) {
-    tokio::spawn(async move {
-        while let Some(mut stream) = arrivals.streams.recv().await {
-            tokio::spawn(async move {
-                while let Ok(Some(frame)) = stream.recv().await {
-                    let _ = stream.send(frame.kind(), frame.payload()).await;
-                }
-                stream.finish();
-            });
-        }
-    });
-}
-
-fn frame(payload: &[u8]) -> Vec<u8> {
-    wire::frame(7, CLUSTER, payload).unwrap()
-}
-
-async fn until(what: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if what() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not happen");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_members_ask_and_answer_on_one_connection_each_way() {
