@@ -14,6 +14,7 @@ use openraft::SnapshotSegmentId;
 use openraft::error::{InstallSnapshotError, SnapshotMismatch};
 use openraft::raft::{AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse};
 use openraft::storage::Snapshot;
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -28,6 +29,12 @@ const MAX_ENTRIES_BYTES: usize = MAX_FRAME_BYTES / 2;
 const ENTRIES_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a node outside the group may have us wait for news.
 const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// A node that follows asks one question at a time; those that it gave up may wait here a little
+/// longer. Each answer may be the whole state.
+const MAX_FOLLOWS: usize = 4;
+/// The chain is read in stretches of so many entries, until the answer is full.
+const READ_AT_ONCE: u64 = 16;
 
 /// A snapshot on its way in.
 #[derive(Default)]
@@ -79,6 +86,10 @@ impl Shell {
                 Err(_) => Reply::NotLeader,
             },
             Request::Follow { after, wait_ms } => {
+                let Some(_place) = self.followers.enter(from) else {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    return Reply::Unable("refused: it asks for news too often at once".into());
+                };
                 let wait = Duration::from_millis(u64::from(wait_ms)).min(MAX_WAIT);
                 match self.tell_follower(after, wait).await {
                     Ok(Some(told)) => Reply::Followed(Box::new(told)),
@@ -244,20 +255,27 @@ impl Shell {
 
     fn stretch(&self, from: u64, to: u64) -> Reply {
         let to = to.min(from.saturating_add(MAX_ENTRIES));
-        match self.chain.read(from..to.max(from)) {
-            Ok(entries) => {
-                let (mut out, mut bytes) = (vec![], 0);
-                for entry in entries.iter().map(Entry::to_bytes) {
-                    bytes += entry.len();
-                    if bytes > MAX_ENTRIES_BYTES && !out.is_empty() {
-                        break;
-                    }
-                    out.push(entry);
+        let (mut out, mut bytes, mut next) = (vec![], 0, from);
+        while next < to {
+            let until = to.min(next.saturating_add(READ_AT_ONCE));
+            let entries = match self.chain.read(next..until) {
+                Ok(entries) => entries,
+                Err(e) => return Reply::Unable(e.to_string()),
+            };
+            let is_end = entries.len() < (until - next) as usize;
+            for entry in entries.iter().map(Entry::to_bytes) {
+                bytes += entry.len();
+                if bytes > MAX_ENTRIES_BYTES && !out.is_empty() {
+                    return Reply::Entries(out);
                 }
-                Reply::Entries(out)
+                out.push(entry);
             }
-            Err(e) => Reply::Unable(e.to_string()),
+            if is_end {
+                break;
+            }
+            next = until;
         }
+        Reply::Entries(out)
     }
 }
 
@@ -291,6 +309,35 @@ impl Inbound {
         } else {
             None
         })
+    }
+}
+
+/// How many questions for news each peer has waiting here.
+#[derive(Default)]
+pub(crate) struct Followers(Mutex<BTreeMap<NodeId, usize>>);
+
+struct Place<'a>(&'a Followers, NodeId);
+
+impl Followers {
+    fn enter(&self, node: NodeId) -> Option<Place<'_>> {
+        let mut waiting = locked(&self.0);
+        let of_node = waiting.entry(node).or_default();
+        (*of_node < MAX_FOLLOWS).then(|| {
+            *of_node += 1;
+            Place(self, node)
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut waiting = locked(&self.0.0);
+        if let Some(of_node) = waiting.get_mut(&self.1) {
+            *of_node -= 1;
+            if *of_node == 0 {
+                waiting.remove(&self.1);
+            }
+        }
     }
 }
 

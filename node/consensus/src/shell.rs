@@ -6,7 +6,7 @@ use crate::ledger::Ledger;
 use crate::mirror::Mirror;
 use crate::network::Asker;
 use crate::proposer::Queue;
-use crate::serve::Inbound;
+use crate::serve::{Followers, Inbound};
 use crate::standing::Standing;
 use crate::store::log::LogStore;
 use crate::store::machine::{LiveLedger, Machine, Teller};
@@ -61,6 +61,7 @@ pub(crate) struct Shell {
     pub(crate) teller: Arc<Teller>,
     pub(crate) queue: Queue,
     pub(crate) inbound: Inbound,
+    pub(crate) followers: Followers,
     pub(crate) counters: Counters,
     pub(crate) standing: Standing,
     running: watch::Sender<Option<Running>>,
@@ -94,6 +95,7 @@ impl Shell {
             standing: Standing::default(),
             queue,
             inbound: Inbound::default(),
+            followers: Followers::default(),
             counters: Counters::default(),
             running: watch::Sender::new(None),
             trouble: Mutex::default(),
