@@ -18,6 +18,9 @@ use std::time::Duration;
 pub const MAX_PACKET_BYTES: usize = 1149;
 /// How often seeds are asked while there is nobody else: the first pause, and the longest.
 const SEED_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// So many wrong profiles in one exchange are taken for mistakes: of nodes that were removed a moment
+/// ago, or not heard of yet.
+const MAX_WRONG_PROFILES: u64 = 64;
 /// The most seeds.
 const MAX_SEEDS: usize = 64;
 
@@ -463,22 +466,24 @@ impl Membership {
             return;
         };
         let admit = self.settings.admit.clone();
-        let all = theirs.members.len();
-        let mut room = self.settings.tuning.max_members;
+        let (all, most) = (theirs.members.len(), self.settings.tuning.max_members);
         let known: Vec<_> = theirs
             .members
             .into_iter()
+            .take(most)
             .filter(|m| admit(&m.id().contact.node))
-            .take_while(|_| {
-                room = room.saturating_sub(1);
-                room > 0
-            })
             .collect();
         self.counts.refused_members += (all - known.len()) as u64;
         // Others know it already, or exchange it themselves.
         self.drive(out, |f, r| f.apply_many(known.into_iter(), false, r));
-        for profile in theirs.profiles {
-            self.profiles.take(&profile);
+        let refused = self.profiles.refused();
+        for profile in theirs.profiles.iter().take(most) {
+            self.profiles.take(profile);
+            // Whoever gives so many that are wrong is not worth the checking of the rest.
+            if self.profiles.refused() - refused > MAX_WRONG_PROFILES {
+                tracing::debug!("gossip: the rest of an exchange is not looked at");
+                break;
+            }
         }
     }
 

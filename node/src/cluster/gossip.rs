@@ -9,7 +9,7 @@ use hale_transport::{Lane, Peer};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// The first byte of a gossip datagram.
 pub(crate) const PACKET: u8 = 0x01;
@@ -17,48 +17,67 @@ pub(crate) const PACKET: u8 = 0x01;
 pub(crate) const EXCHANGE: u8 = 0x20;
 /// Events that wait; packets beyond it are dropped, as a network would.
 const QUEUE: usize = 1024;
+/// Packets that wait for a connection: those to nodes that don't answer give up after a while, and
+/// meanwhile must not pile up.
+const DIALS: usize = 64;
+/// Exchanges that peers begin and that are worked on at a time; each may be of some megabytes.
+const EXCHANGES: usize = 2;
 /// How long an exchange may take.
 const EXCHANGE_TIME: Duration = Duration::from_secs(5);
 /// What is known is shown to the rest of the node at most this often while nothing happens to
 /// members.
 const SHOW: Duration = Duration::from_secs(1);
 
+/// How many packets may wait for connections.
+pub(crate) fn dials() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(DIALS))
+}
+
 /// What the driving task is asked.
 pub(crate) enum Ask {
     /// Something happened.
     Event(Event),
-    /// What does this node know, for a peer?
-    Everything(oneshot::Sender<Vec<u8>>),
+    /// A peer tells what it knows and is told what this node does.
+    Exchange(Vec<u8>, oneshot::Sender<Vec<u8>>),
 }
 
 /// Where gossip is told what happens. Cloning shares it.
 #[derive(Clone)]
-pub(crate) struct Gossip(mpsc::Sender<Ask>);
+pub(crate) struct Gossip {
+    asks: mpsc::Sender<Ask>,
+    exchanges: Arc<Semaphore>,
+}
 
 impl Gossip {
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Ask>) {
         let (send, receive) = mpsc::channel(QUEUE);
-        (Self(send), receive)
+        let asks = Self {
+            asks: send,
+            exchanges: Arc::new(Semaphore::new(EXCHANGES)),
+        };
+        (asks, receive)
     }
 
     /// A packet; dropped where too many wait.
     pub(crate) fn packet(&self, from: NodeId, bytes: Vec<u8>) {
-        let _ = self.0.try_send(Ask::Event(Event::Packet { from, bytes }));
+        let _ = self
+            .asks
+            .try_send(Ask::Event(Event::Packet { from, bytes }));
     }
 
     /// Something that must not get lost.
     pub(crate) async fn tell(&self, event: Event) {
         // A driver that has ended hears nothing any more, and need not.
-        let _ = self.0.send(Ask::Event(event)).await;
+        let _ = self.asks.send(Ask::Event(event)).await;
     }
 
-    /// What this node knows, after having heard what a peer does.
-    pub(crate) async fn exchange(&self, theirs: Vec<u8>) -> Option<Vec<u8>> {
+    /// What this node knows, for a peer that tells what it does; nothing while others exchange.
+    pub(crate) async fn exchange(&self, theirs: &[u8]) -> Option<Vec<u8>> {
+        let _turn = self.exchanges.try_acquire().ok()?;
         let (reply, answer) = oneshot::channel();
-        self.0.send(Ask::Everything(reply)).await.ok()?;
-        let ours = answer.await.ok()?;
-        self.tell(Event::Everything(theirs)).await;
-        Some(ours)
+        let theirs = theirs.to_vec();
+        self.asks.send(Ask::Exchange(theirs, reply)).await.ok()?;
+        answer.await.ok()
     }
 }
 
@@ -68,6 +87,7 @@ pub(crate) struct Shell {
     pub(crate) members: Arc<Members>,
     pub(crate) cluster: u64,
     pub(crate) gossip: Gossip,
+    pub(crate) dials: Arc<Semaphore>,
     /// A node that is down: its connections are closed.
     pub(crate) forget: Arc<dyn Fn(&NodeId) + Send + Sync>,
 }
@@ -90,10 +110,10 @@ pub(crate) async fn run(mut membership: Membership, mut asks: mpsc::Receiver<Ask
         };
         let event = match asked {
             Ask::Event(event) => event,
-            Ask::Everything(reply) => {
+            Ask::Exchange(theirs, reply) => {
                 // Whoever asked may have gone.
                 let _ = reply.send(membership.everything().unwrap_or_default());
-                continue;
+                Event::Everything(theirs)
             }
         };
         let is_news = !matches!(event, Event::Tick | Event::Packet { .. });
@@ -120,9 +140,17 @@ impl Shell {
         match effect {
             Effect::Send { to, bytes } => {
                 let endpoint = self.wires.endpoint.clone();
+                // A packet may get lost.
+                if let Some(link) = endpoint.linked(peer(to), Lane::Main) {
+                    let _ = link.datagram(PACKET, &bytes);
+                    return;
+                }
+                let Ok(turn) = Arc::clone(&self.dials).try_acquire_owned() else {
+                    return;
+                };
                 tokio::spawn(async move {
-                    // A packet may get lost.
                     let _ = endpoint.datagram(peer(to), PACKET, &bytes).await;
+                    drop(turn);
                 });
             }
             Effect::Exchange { with } => {

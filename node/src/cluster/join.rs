@@ -11,7 +11,7 @@ use hale_membership::join::{
 };
 use hale_model::ledger::{Answer as Applied, Command, EntryKind, Refusal, Signed};
 use hale_model::{HostName, Keypair, NodeId, TokenId, canonical, wire};
-use hale_transport::{Config, Endpoint, Lane, Limits, Stream, Trust};
+use hale_transport::{Config, Endpoint, Limits, Stream, Trust};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 /// A stranger's first frame, and a member's answer.
 pub(crate) const HELLO: u8 = 0x40;
 const ANSWER: u8 = 0x41;
+/// How long a stranger may take to say what it wants.
+const HELLO_TIME: Duration = Duration::from_secs(5);
 /// How long one seed may take.
 const ONE_SEED: Duration = Duration::from_secs(15);
 /// Between two rounds over all seeds.
@@ -279,28 +281,41 @@ fn settle(
     Ok(())
 }
 
-/// A member's side: one stranger's stream.
-pub(super) async fn let_in(shared: Arc<Shared>, mut stream: Stream) {
-    let Ok(Some(frame)) = stream.recv().await else {
-        return;
-    };
-    if stream.lane() != Lane::Join || frame.kind() != HELLO {
-        return;
-    }
+/// A member's side: one stranger's stream. It has a moment to say what it wants, so that those who
+/// say nothing keep nobody out; only what was said is then considered, a few at a time.
+pub(super) async fn serve(shared: &Shared, mut stream: Stream) {
     let stranger = stream.peer();
-    let answer = consider(&shared, &stream, stranger, frame.payload()).await;
+    let said = tokio::time::timeout(HELLO_TIME, stream.recv()).await;
+    let Ok(Ok(Some(frame))) = said else {
+        return shared.counters.rejected_joins();
+    };
+    if frame.kind() != HELLO {
+        return shared.counters.rejected_joins();
+    }
+    let answer = match shared.strangers.try_acquire() {
+        Ok(_turn) => {
+            let considered = consider(shared, &stream, stranger, frame.payload());
+            let considered = tokio::time::timeout(ONE_SEED, considered).await;
+            considered.unwrap_or_else(|_| Err(Rejection::Unavailable("it took too long".into())))
+        }
+        Err(_) => Err(Rejection::Unavailable("too many ask at once".into())),
+    };
     let answer = answer.unwrap_or_else(|why| {
         tracing::warn!(node = %stranger.short(), %why, "a stranger was not let in");
         shared.counters.rejected_joins();
         Answer::Rejected(why)
     });
-    if let Ok(bytes) = wire::encode(&answer)
-        && stream.send(ANSWER, &bytes).await.is_ok()
-    {
-        stream.finish();
-        // The connection lives until the stranger has heard it, or goes.
-        let _ = tokio::time::timeout(ONE_SEED, stream.recv()).await;
-    }
+    let Ok(bytes) = wire::encode(&answer) else {
+        return;
+    };
+    // The connection lives until the stranger has heard it, or goes.
+    let told = async {
+        if stream.send(ANSWER, &bytes).await.is_ok() {
+            stream.finish();
+            let _ = stream.recv().await;
+        }
+    };
+    let _ = tokio::time::timeout(ONE_SEED, told).await;
 }
 
 async fn consider(

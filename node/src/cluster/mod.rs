@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use wires::Wires;
@@ -34,6 +35,8 @@ use wires::Wires;
 /// Where a node of a cluster listens unless told otherwise.
 pub(crate) const DEFAULT_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7118);
+/// A node that is said to be down has so long to answer on the connections that are open.
+const SILENT: Duration = Duration::from_secs(1);
 /// Strangers that are considered at a time.
 const STRANGERS: usize = 8;
 
@@ -271,11 +274,18 @@ impl Opened {
             members,
             cluster: self.cluster,
             gossip,
+            dials: gossip::dials(),
             forget: Arc::new(move |node| {
-                endpoint.forget(node);
-                if let Some(gateway) = down.upgrade().as_ref().and_then(|s| s.gateway.get()) {
-                    gateway.forget(node);
-                }
+                let (endpoint, down, node) = (endpoint.clone(), down.clone(), *node);
+                // Gossip is a hint: it can be wrong, and a member can lie. What the ledger's group
+                // says must not be cut off by it.
+                tokio::spawn(async move {
+                    let is_gone = endpoint.forget(&node, SILENT).await;
+                    let shared = down.upgrade().filter(|_| is_gone);
+                    if let Some(gateway) = shared.as_ref().and_then(|s| s.gateway.get()) {
+                        gateway.forget(&node);
+                    }
+                });
             }),
         };
         let on = &self.threads.handle;

@@ -24,12 +24,7 @@ pub(super) async fn run(mut streams: mpsc::Receiver<Stream>, shared: Weak<Shared
 
 async fn serve(shared: Arc<Shared>, mut stream: Stream) {
     if stream.lane() == Lane::Join {
-        let Ok(_permit) = shared.strangers.try_acquire() else {
-            return;
-        };
-        let patience = FIRST_FRAME * 3;
-        let _ = tokio::time::timeout(patience, join::let_in(Arc::clone(&shared), stream)).await;
-        return;
+        return join::serve(&shared, stream).await;
     }
     let first = tokio::time::timeout(FIRST_FRAME, stream.recv()).await;
     // What is no frame was refused and counted by the transport.
@@ -45,7 +40,7 @@ async fn serve(shared: Arc<Shared>, mut stream: Stream) {
             answer(&mut stream, &reply).await;
         }
         EXCHANGE => {
-            let ours = shared.gossip.exchange(frame.payload().to_vec()).await;
+            let ours = shared.gossip.exchange(frame.payload()).await;
             let framed = ours.and_then(|o| wire::frame(EXCHANGE, shared.cluster, &o).ok());
             if let Some(framed) = framed {
                 answer(&mut stream, &framed).await;

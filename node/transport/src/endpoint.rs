@@ -8,9 +8,10 @@ use crate::link::{Link, Reason};
 use crate::pool::{Backoff, Pool, Share};
 use crate::reset::{PlainIds, ResetKey};
 use crate::stream::Stream;
+use crate::windows;
 use hale_model::NodeId;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Connection, EndpointConfig, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -21,12 +22,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 type Key = (NodeId, Lane);
-
-/// What a peer may have this node keep unread, for all streams of a connection together, in bytes.
-/// Whoever dials is a stranger until its key is known, and has few streams until then too.
-const MEMBER_WINDOW: u32 = 8 << 20;
-const STRANGER_WINDOW: u32 = 256 << 10;
-const STRANGER_STREAMS: u32 = 4;
 
 /// A small message that came from a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +71,12 @@ impl Endpoint {
         let bind = |source| TransportError::Bind { addr, source };
         let identity = Identity::new(&config.key)?;
         let counters = Arc::new(Counters::default());
-        let transport = Arc::new(transport(&config, MEMBER_WINDOW, config.limits.streams));
+        let transport = Arc::new(windows::for_members(&config.limits));
         let tls = identity.server(&config, &counters)?;
         let tls = QuicServerConfig::try_from(tls).map_err(no_suite)?;
         let mut server = quinn::ServerConfig::with_crypto(Arc::new(tls));
         server
-            .transport_config(Arc::new(self::transport(
-                &config,
-                STRANGER_WINDOW,
-                STRANGER_STREAMS,
-            )))
+            .transport_config(Arc::new(windows::for_strangers(&config.limits)))
             .max_incoming(config.limits.handshakes * 4);
         let mut clients = BTreeMap::new();
         for lane in Lane::ALL {
@@ -215,11 +206,26 @@ impl Endpoint {
         self.0.gates().retain(|(node, _), _| roster(node));
     }
 
-    /// Closes all connections to a node: it is down. The next dial starts without a pause.
-    pub fn forget(&self, node: &NodeId) {
-        let gone = self.0.pool().take_if(|(n, _), _| n == node);
-        gone.iter().for_each(|l| l.close(Reason::Stopping));
+    /// Closes all connections to a node that is said to be down and does not answer on them; says
+    /// whether it does on none. The next dial starts without a pause.
+    pub async fn forget(&self, node: &NodeId, patience: Duration) -> bool {
         self.0.gates().retain(|(n, _), _| n != node);
+        let of_node = self.0.pool().filtered(|(n, _)| n == node);
+        // What is sent is acknowledged by the peer's QUIC, whatever the peer makes of it.
+        let asked: Vec<(Link, u64)> = of_node
+            .into_iter()
+            .map(|l| (l.clone(), l.probe()))
+            .collect();
+        tokio::time::sleep(patience).await;
+        let mut answers = false;
+        for (link, heard) in asked {
+            match link.heard() > heard {
+                true => answers = true,
+                false => link.close(Reason::Stopping),
+            }
+        }
+        self.0.pool().sweep();
+        !answers
     }
 
     /// How many connections are open.
@@ -243,20 +249,6 @@ impl Endpoint {
 
 fn no_suite(e: impl std::error::Error) -> TransportError {
     TransportError::Identity(e.to_string())
-}
-
-fn transport(config: &Config, window: u32, streams: u32) -> TransportConfig {
-    let limits = &config.limits;
-    let mut t = TransportConfig::default();
-    t.max_concurrent_bidi_streams(VarInt::from_u32(streams))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .max_idle_timeout(IdleTimeout::try_from(limits.idle).ok())
-        .receive_window(VarInt::from_u32(window))
-        .stream_receive_window(VarInt::from_u32(2 << 20))
-        .send_window(16 << 20)
-        .datagram_receive_buffer_size(Some(256 << 10))
-        .datagram_send_buffer_size(256 << 10);
-    t
 }
 
 impl Inner {
@@ -401,10 +393,7 @@ impl Inner {
             return link.close(Reason::NotOnRoster);
         }
         if lane != Lane::Join {
-            let window = VarInt::from_u32(MEMBER_WINDOW);
-            link.connection.set_receive_window(window);
-            let streams = VarInt::from_u32(limits.streams);
-            link.connection.set_max_concurrent_bi_streams(streams);
+            windows::open(&link.connection, limits);
         }
         count(&self.counters.accepted);
         self.adopt(link);

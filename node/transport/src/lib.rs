@@ -16,6 +16,7 @@ mod link;
 mod pool;
 mod reset;
 mod stream;
+mod windows;
 
 pub use config::{Config, Lane, Limits, MAX_DATAGRAM_BYTES, Peer, Trust};
 pub use counters::Counts;

@@ -87,6 +87,13 @@ impl<K: Ord + Copy, C: Pooled> Pool<K, C> {
         taken
     }
 
+    /// Those of the chosen keys.
+    pub(crate) fn filtered(&self, chosen: impl Fn(&K) -> bool) -> Vec<C> {
+        let all = self.open.iter().filter(|(key, _)| chosen(key));
+        all.flat_map(|(_, connections)| connections.iter().map(|(_, c)| c.clone()))
+            .collect()
+    }
+
     /// Drops those that have ended.
     pub(crate) fn sweep(&mut self) {
         self.take_if(|_, c| c.is_closed());
