@@ -16,6 +16,7 @@ pub mod export;
 pub mod merkle;
 pub mod prove;
 pub mod record;
+pub mod recovery;
 pub mod removal;
 pub mod verify;
 

@@ -2,16 +2,18 @@
 //! it. Feed it entries ([`Verifier`]) or an export's bytes ([`ExportVerifier`]).
 
 mod export;
+mod recovered;
 
 pub use export::ExportVerifier;
 
 use crate::checkpoint::Checkpoint;
 use crate::enrolment;
 use crate::merkle::{self, Frontier};
+use crate::recovery::Cause;
 use crate::removal;
 use hale_model::chain::{Entry, signing_bytes};
 use hale_model::ledger::EntryKind;
-use hale_model::{Digest, IncidentId, NodeId};
+use hale_model::{Digest, HostName, IncidentId, NodeId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,7 +24,7 @@ pub const MAX_FAULTS: usize = 100;
 const MAX_OPEN: usize = 100_000;
 
 /// Whose signatures are believed to begin with; each enrolment adds one, each removal takes one
-/// away.
+/// away, and so does each recovery: see [`RecoveryNote`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
     /// The key that enrols itself in the first entry.
@@ -100,6 +102,27 @@ pub struct OpenGrant {
     pub incident: Option<String>,
 }
 
+/// A place where the ledger went on from one node's copy: no fault, but to be explained. What other
+/// nodes had acknowledged and that copy lacked is not in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryNote {
+    /// The entry that tells it.
+    pub entry: u64,
+    /// Whose copy.
+    pub node: NodeId,
+    /// Its host.
+    pub host: HostName,
+    /// Why.
+    pub cause: Cause,
+    /// How many keys it takes off the roster.
+    pub lost: u64,
+    /// Whether the key was enrolled before. If not, no member vouches for it: only whoever held the
+    /// backup can say that it is theirs.
+    pub vouched: bool,
+    /// When, by its own clock.
+    pub at: Timestamp,
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -119,6 +142,10 @@ pub struct Report {
     pub checkpoint: Option<Checkpoint>,
     /// Grants not closed yet: no fault, but to be explained.
     pub open_grants: Vec<OpenGrant>,
+    /// Recoveries from a lost quorum or from a backup: no fault, but to be explained. The first
+    /// [`MAX_FAULTS`]; `kinds` counts all.
+    #[serde(default)]
+    pub recoveries: Vec<RecoveryNote>,
     /// How many faults there are.
     pub fault_count: u64,
     /// The checks that found any.
@@ -169,6 +196,7 @@ impl Verifier {
             roster: BTreeSet::new(),
             checkpoint: None,
             open_grants: vec![],
+            recoveries: vec![],
             fault_count: 0,
             failed: BTreeSet::new(),
             faults: vec![],
@@ -243,6 +271,9 @@ impl Verifier {
         match entry.signer.verify(&signed, &entry.signature) {
             Ok(()) => self.report.signatures += 1,
             Err(e) => return self.fault(place, Check::Signature, e.to_string()),
+        }
+        if entry.kind == EntryKind::Recovery {
+            return self.recovered(entry, place);
         }
         let founds =
             self.founding && self.report.entries == 0 && enrols == Some(Some(entry.signer));

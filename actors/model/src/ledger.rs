@@ -70,6 +70,8 @@ pub enum EntryKind {
     Token,
     /// A budget was set or dropped.
     Budget,
+    /// The ledger goes on from one node's copy, after its quorum or all of its nodes were lost.
+    Recovery,
 }
 
 impl EntryKind {
@@ -84,6 +86,7 @@ impl EntryKind {
             Self::Removal => 5,
             Self::Token => 6,
             Self::Budget => 7,
+            Self::Recovery => 8,
         }
     }
 
@@ -98,6 +101,7 @@ impl EntryKind {
             5 => Self::Removal,
             6 => Self::Token,
             7 => Self::Budget,
+            8 => Self::Recovery,
             _ => return None,
         })
     }
@@ -113,6 +117,7 @@ impl EntryKind {
             Self::Removal => "removal",
             Self::Token => "token",
             Self::Budget => "budget",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -333,6 +338,16 @@ pub enum Command {
     Rules {
         /// Their version.
         version: u32,
+    },
+    /// The ledger goes on from one node's copy: its quorum was lost for good, or it was restored
+    /// from a backup. What the lost nodes had acknowledged and this copy lacks is gone.
+    Recovered {
+        /// Whose copy. On the roster, or the node that the restored state names.
+        by: NodeId,
+        /// Who had a log of its own and is taken off the roster, for good; sorted.
+        lost: Vec<NodeId>,
+        /// A recovery that says the same, for the chain; `by` signs it.
+        entry: Signed,
     },
 }
 

@@ -22,7 +22,7 @@ pub mod series;
 pub mod time;
 pub mod wire;
 
-pub use crypto::{Digest, Keypair, NodeId, Signature};
+pub use crypto::{Digest, Hasher, Keypair, NodeId, Signature};
 pub use decision::{Confidence, Decision, Gate, Match, Route};
 pub use execution::{ExecutionReport, LogLine, Outcome, OutcomeStatus, Plan, StepStatus};
 pub use happening::{Happening, Stage};

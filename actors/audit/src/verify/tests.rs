@@ -1,4 +1,5 @@
 use super::*;
+use crate::recovery::{Cause, Recovery};
 use crate::tests_support::{at, chain, extend, intent, key, lease, record};
 use crate::{abandoned, export};
 use hale_model::ledger::Signed;
@@ -245,4 +246,65 @@ proptest! {
     fn no_bytes_make_the_verifier_panic_or_pass(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         prop_assert!(!verify(&bytes).is_sound());
     }
+}
+
+fn recovery(by: u8, cause: Cause, lost: &[u8]) -> Signed {
+    Recovery {
+        node: key(by).node_id(),
+        host: hale_model::HostName::new("db").unwrap(),
+        cluster: format!("{:016x}", 7),
+        cause,
+        lost: lost.iter().map(|n| key(*n).node_id()).collect(),
+        term: 1,
+        index: 9,
+        unconfirmed: 0,
+        backup: None,
+        at: at(1),
+    }
+    .sign(&key(by))
+}
+
+#[test]
+fn a_recovery_by_a_member_is_told_and_takes_the_lost_off_the_roster() {
+    let mut c = chain(2);
+    extend(&mut c, 0, recovery(1, Cause::QuorumLost, &[2]));
+    let report = verify_entries(&c);
+    assert!(report.is_sound(), "{:?}", report.faults);
+    assert_eq!(report.roster, [key(1).node_id()].into());
+    let note = &report.recoveries[0];
+    assert!(note.vouched && note.entry == c.len() as u64 - 1 && note.lost == 1);
+    extend(&mut c, 50, intent(&key(2), "inc_x"));
+    assert_eq!(verify_entries(&c).failed, [Check::Roster].into());
+}
+
+#[test]
+fn a_restore_by_a_key_that_nobody_enrolled_is_told_as_such() {
+    let mut c = chain(2);
+    extend(&mut c, 0, recovery(9, Cause::Restored, &[1, 2]));
+    extend(&mut c, 50, intent(&key(9), "inc_x"));
+    let report = verify_entries(&c);
+    assert!(report.is_sound(), "{:?}", report.faults);
+    assert!(!report.recoveries[0].vouched);
+    // Who says which keys to believe is not told of one more.
+    let mut v = Verifier::new(Trust::Keys([key(1).node_id()].into()));
+    c.iter().for_each(|e| v.entry(e));
+    assert!(!v.finish().passes(Check::Roster));
+    // A stranger recovers no quorum, a removed node restores nothing, nobody speaks for another.
+    for forged in [
+        recovery(9, Cause::QuorumLost, &[1]),
+        Signed::new(EntryKind::Recovery, b"{}".to_vec(), &key(1)),
+        Signed::new(
+            EntryKind::Recovery,
+            recovery(2, Cause::QuorumLost, &[1]).body,
+            &key(1),
+        ),
+    ] {
+        let mut c = chain(1);
+        extend(&mut c, 0, forged);
+        assert_eq!(verify_entries(&c).failed, [Check::Roster].into());
+    }
+    let mut c = chain(1);
+    extend(&mut c, 0, removal(2, 1));
+    extend(&mut c, 0, recovery(2, Cause::Restored, &[1]));
+    assert_eq!(verify_entries(&c).failed, [Check::Roster].into());
 }
