@@ -109,11 +109,10 @@ fn successor(shell: &Shell, running: &Running, to: Option<NodeId>) -> Result<Pee
     let in_touch = |p: &&Peer| {
         p.node != shell.me.node && acks.get(&p.node).is_some_and(|at| at.elapsed() < RECENT)
     };
-    let fit = group.voters.iter().filter(in_touch);
+    let mut fit = group.voters.iter().filter(in_touch);
     match to {
         Some(node) => fit
-            .filter(|p| p.node == node)
-            .next_back()
+            .rfind(|p| p.node == node)
             .cloned()
             .ok_or(HandoverError::Unfit(node)),
         None => fit
