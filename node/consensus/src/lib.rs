@@ -9,6 +9,7 @@
 pub mod campaign;
 pub mod chain_store;
 mod clock;
+mod config;
 mod elections;
 mod expiry;
 mod handover;
@@ -19,6 +20,7 @@ mod mirror;
 mod network;
 mod proposer;
 mod recent;
+pub mod recovery;
 mod seating;
 pub mod seats;
 mod segments;
@@ -30,8 +32,9 @@ mod types;
 mod voices;
 
 pub use chain_store::ChainStore;
+pub use config::{Config, Timeouts};
 pub use handover::HandoverError;
-pub use ledger::{Ledger, News, StateError, may_forward};
+pub use ledger::{Ledger, News, StateError, Tip, may_forward};
 pub use metrics::Metrics;
 pub use mirror::Copy;
 pub use network::{Alive, Lane, MAX_FRAME_BYTES, NoPeers, PeerTransport, REQUEST, TransportError};
@@ -42,119 +45,20 @@ pub use types::{Group, Peer};
 
 use crate::mirror::Mirror;
 use crate::network::{Acks, Asker, Reply, Request};
-use crate::seats::Policy;
 use crate::shell::Shell;
 use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
-use hale_model::{HostName, Keypair, NodeId, canonical};
-use openraft::SnapshotPolicy;
+use hale_model::{NodeId, canonical};
 use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Between two heartbeats of a leader; also what a replication request may take.
-    pub heartbeat: Duration,
-    /// How long an answer to a vote is waited for.
-    pub election_min: Duration,
-    /// For so long after a leader was heard nobody votes for another: the leader's lease.
-    pub election_max: Duration,
-    /// A voter whose leader's lease ran out asks for votes after a random part of this.
-    pub spread: Duration,
-    /// A write or a linearizable read waits so long for a leader.
-    pub write: Duration,
-    /// One attempt to forward a write to the leader.
-    pub forward: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self {
-            heartbeat: ms(100),
-            election_min: ms(250),
-            election_max: ms(400),
-            spread: ms(150),
-            write: ms(5_000),
-            forward: ms(2_000),
-        }
-    }
-}
-
-/// What a node's consensus needs to know.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where the log, the state and the snapshot are kept. The chain is kept by its own store.
-    pub dir: PathBuf,
-    /// Who this node is.
-    pub key: Keypair,
-    /// Which cluster it belongs to; frames of others are refused.
-    pub cluster: u64,
-    /// On which host it runs.
-    pub host: HostName,
-    /// Where peers find it, `host:port`.
-    pub addr: String,
-    /// How long things may take.
-    pub timeouts: Timeouts,
-    /// Below so many free bytes on the disk nothing is written any more.
-    pub reserve_bytes: u64,
-    /// A snapshot is taken every so many log entries; the log before it is then purged.
-    pub snapshot_every: u64,
-    /// The host's failure domain.
-    pub zone: String,
-    /// How the group's seats are given.
-    pub seats: Policy,
-}
-
-impl Config {
-    /// With the usual limits: 32 MiB kept free, a snapshot every 5,000 entries.
-    pub fn new(dir: PathBuf, key: Keypair, cluster: u64, host: HostName) -> Self {
-        Self {
-            dir,
-            key,
-            cluster,
-            host,
-            addr: String::new(),
-            timeouts: Timeouts::default(),
-            reserve_bytes: 32 << 20,
-            snapshot_every: 5_000,
-            zone: String::new(),
-            seats: Policy::default(),
-        }
-    }
-
-    fn raft(&self) -> Result<openraft::Config, ConsensusError> {
-        let ms = |d: Duration| d.as_millis() as u64;
-        let t = &self.timeouts;
-        let config = openraft::Config {
-            cluster_name: format!("{:016x}", self.cluster),
-            heartbeat_interval: ms(t.heartbeat),
-            election_timeout_min: ms(t.election_min),
-            election_timeout_max: ms(t.election_max),
-            // Who stands and when is decided by `campaign`, which asks before it disturbs.
-            enable_elect: false,
-            install_snapshot_timeout: 10_000,
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_every),
-            max_in_snapshot_log_to_keep: self.snapshot_every / 5,
-            replication_lag_threshold: self.snapshot_every.saturating_mul(2),
-            snapshot_max_chunk_size: 1 << 20,
-            ..openraft::Config::default()
-        };
-        config
-            .validate()
-            .map_err(|e| ConsensusError::Raft(e.to_string()))
-    }
-}
 
 /// Why the ledger can't be started or founded.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +78,9 @@ pub enum ConsensusError {
     /// There is no cluster yet.
     #[error("this node belongs to no cluster yet; found one with `hale init`")]
     NotFounded,
+    /// It was recovered, and nobody can be told.
+    #[error("this node's ledger was recovered, and the entry that tells so can't be written: {0}")]
+    Recovery(String),
     /// The founding entry was refused.
     #[error("the founding entry was refused")]
     Refused(#[source] Refusal),
@@ -227,6 +134,11 @@ impl Consensus {
             tokio::spawn(keeper::run(Arc::clone(&shell), heard));
             tokio::spawn(mirror::run(Arc::clone(&shell)));
             tokio::spawn(elections::run(Arc::clone(&shell)));
+            // Nobody is seated beside this node before the chain tells who may not be.
+            if let Err(e) = recovery::tell(&shell).await {
+                shell.stop().await;
+                return Err(e);
+            }
             tokio::spawn(seating::run(Arc::clone(&shell)));
             tokio::spawn(handover::watch_the_disk(Arc::clone(&shell)));
             tokio::spawn(shell.supervise());

@@ -4,6 +4,7 @@
 
 use crate::ledger::{Ledger, News};
 use crate::network::{AskError, Followed, Lane, Reply, Request};
+use crate::recovery;
 use crate::shell::Shell;
 use crate::store::machine::{LiveLedger, Teller};
 use crate::store::{StoreError, locked, write_file};
@@ -106,6 +107,8 @@ struct Known {
     source: Option<NodeId>,
     saved: Option<(Instant, u64)>,
     roster: usize,
+    /// The ledger was recovered, and goes on in this term: what the copy holds may not be of it.
+    begins_anew: Option<u64>,
 }
 
 /// The copy. See the module.
@@ -171,12 +174,40 @@ impl Mirror {
         }
     }
 
-    /// Takes in what a node of the group told.
-    fn take(&self, told: Followed, from: NodeId, teller: &Teller) -> Result<(), crate::StateError> {
-        let is_newer_reign = told.group.term > locked(&self.known).group.term;
+    /// Takes in what a node of the group told of what came after a log index; says whether it was
+    /// of use.
+    fn take(
+        &self,
+        mut told: Followed,
+        after: u64,
+        from: NodeId,
+        teller: &Teller,
+    ) -> Result<bool, crate::StateError> {
+        let (known, anew) = {
+            let known = locked(&self.known);
+            (known.group.term, known.begins_anew)
+        };
+        let term = told.group.term;
+        // It goes on by itself with a ledger that the cluster has left behind.
+        if recovery::is_between(term, known.max(anew.unwrap_or(0))) {
+            return Ok(false);
+        }
+        if anew.is_some() || recovery::is_between(known, term) {
+            if told.state.is_none() && after > 0 {
+                locked(&self.known).begins_anew = Some(term);
+                return Ok(false);
+            }
+            let (ledger, applied) = match told.state.take() {
+                Some(state) => (Ledger::decode(&state)?, told.applied),
+                None => (Ledger::default(), 0),
+            };
+            *self.ledger.write() = ledger;
+            self.ledger.set_applied(applied);
+            locked(&self.known).begins_anew = None;
+            teller.replaced(applied);
+        }
         if let Some(state) = told.state {
-            // A ledger that was recovered from a lost quorum may be shorter, and its term higher.
-            if told.applied >= self.ledger.applied() || is_newer_reign {
+            if told.applied >= self.ledger.applied() {
                 *self.ledger.write() = Ledger::decode(&state)?;
                 self.ledger.set_applied(told.applied);
                 teller.tell(told.applied, vec![News::Replaced]);
@@ -203,7 +234,15 @@ impl Mirror {
         }
         known.heard = Some((Instant::now(), Duration::from_millis(told.age_ms)));
         known.source = (told.age_ms <= TOO_OLD.as_millis() as u64).then_some(from);
-        Ok(())
+        Ok(true)
+    }
+
+    /// After which log index news are wanted.
+    fn wants_after(&self) -> u64 {
+        match locked(&self.known).begins_anew {
+            Some(_) => 0,
+            None => self.ledger.applied(),
+        }
     }
 
     /// Whom to ask: who answered last, else anyone of the group, else anyone who is alive and may
@@ -340,7 +379,7 @@ async fn keep_in_touch(shell: &Shell) {
 /// One question. Says whether the answer was fresh; a node that only knows who is in the group
 /// says that.
 async fn follow(shell: &Shell, source: &Peer) -> Result<bool, AskError> {
-    let after = shell.mirror.ledger.applied();
+    let after = shell.mirror.wants_after();
     let wait_ms = WAIT.as_millis() as u32;
     let request = Request::Follow { after, wait_ms };
     let asked = shell
@@ -350,9 +389,9 @@ async fn follow(shell: &Shell, source: &Peer) -> Result<bool, AskError> {
     match asked {
         Reply::Followed(told) => {
             let fresh = told.age_ms <= TOO_OLD.as_millis() as u64;
-            let taken = shell.mirror.take(*told, source.node, &shell.teller);
+            let taken = shell.mirror.take(*told, after, source.node, &shell.teller);
             taken
-                .map(|()| fresh)
+                .map(|of_use| fresh && of_use)
                 .map_err(|e| AskError::Unable(e.to_string()))
         }
         Reply::Group(group) => {
@@ -395,5 +434,42 @@ mod tests {
         }
         std::fs::write(&path, &whole[..20]).unwrap();
         assert!(Copy::read(dir.path()).is_err());
+    }
+
+    fn told(applied: u64, term: u64, state: Option<Vec<u8>>) -> Followed {
+        Followed {
+            state,
+            applied,
+            packs: vec![],
+            group: Group {
+                term,
+                ..Group::default()
+            },
+            age_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_copy_begins_anew_after_a_recovery_and_leaves_the_old_ledger_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let mirror = Mirror::open(dir.path()).unwrap();
+        let (from, teller) = (NodeId::from_bytes([1; 32]), Teller::new(8));
+        let empty = || Some(Ledger::default().encode().unwrap());
+        let take = |t: Followed, after| mirror.take(t, after, from, &teller).unwrap();
+        assert!(take(told(300, 4, empty()), 0));
+        assert!(take(told(310, 5, None), 300));
+        // A recovered ledger may be shorter; what was added to it does not fit what is here.
+        let term = 5 + recovery::LEAP;
+        assert!(!take(told(305, term, None), 310));
+        assert_eq!(mirror.wants_after(), 0);
+        assert!(!take(told(320, 6, empty()), 0), "the old ledger");
+        assert!(take(told(305, term, empty()), 0));
+        assert_eq!((mirror.ledger.applied(), mirror.wants_after()), (305, 305));
+        assert!(!take(told(330, 7, None), 305), "the old ledger");
+        // One that keeps all of its log tells it from the start.
+        let term = 2 * term;
+        assert!(!take(told(200, term, None), 305));
+        assert!(take(told(200, term, None), 0));
+        assert_eq!(mirror.ledger.applied(), 200);
     }
 }

@@ -112,6 +112,7 @@ pub(crate) fn bytes_of(command: &Command) -> usize {
         Command::DropBudget { entry, by, name } => signed(entry) + by.len() + name.len(),
         Command::Services { services, .. } => services.iter().map(|s| s.as_str().len() + 8).sum(),
         Command::Refill { budget, .. } => budget.len(),
+        Command::Recovered { lost, entry, .. } => signed(entry) + lost.len() * 33,
         Command::Renew { .. }
         | Command::Expire { .. }
         | Command::ExpireToken { .. }

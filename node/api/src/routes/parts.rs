@@ -62,6 +62,7 @@ pub(super) const ENTRIES: &[Parameter] = &[
             "removal",
             "token",
             "budget",
+            "recovery",
         ]),
         "of this kind only",
     ),

@@ -16,6 +16,7 @@ pub fn may_forward(from: &NodeId, command: &Command) -> bool {
         | Command::Rules { .. } => false,
         Command::Renew { holder, .. } => holder == from,
         Command::Services { node, .. } => node == from,
+        Command::Recovered { by, entry, .. } => by == from && own(entry),
         Command::Acquire(ask) => ask.holder == *from && own(&ask.entry),
         Command::AskApproval(ask) => ask.node == *from && own(&ask.entry),
         Command::Enrol { entry, .. }

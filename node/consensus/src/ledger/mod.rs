@@ -10,6 +10,7 @@ mod grants;
 pub mod limits;
 mod news;
 mod queue;
+mod recovery;
 mod roster;
 mod rows;
 #[cfg(test)]
@@ -120,6 +121,8 @@ pub struct Ledger {
     services: BTreeMap<NodeId, Vec<ServiceName>>,
     /// Zero until the ledger is told any.
     rules: u32,
+    /// Who restored this state from a backup, on which host, until its entry says so.
+    restored: Option<(NodeId, HostName)>,
     /// Where in `waiting` an execution is; made of it, no part of the state.
     places: BTreeMap<ExecutionId, u64>,
     /// Where in `recent` a record with this signature is; made of it, no part of the state.
@@ -212,6 +215,7 @@ impl Ledger {
             Command::Services { node, services } => self.tell_services(node, services),
             Command::Refill { budget, fence } => self.refill(&budget, fence),
             Command::Rules { version } => Ok(self.follow(version)),
+            Command::Recovered { by, lost, entry } => self.recovered(index, by, &lost, entry),
         };
         outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))
     }

@@ -108,6 +108,13 @@ impl Ledger {
             return Err(Refusal::LastNode);
         }
         let mut out = Applied::nothing();
+        self.take_off(index, node, host, &mut out);
+        let place = self.write(Fence(0), entry, &mut out);
+        out.answer = Answer::Done { entry: Some(place) };
+        Ok(out)
+    }
+
+    pub(super) fn take_off(&mut self, index: u64, node: NodeId, host: HostName, out: &mut Applied) {
         self.roster.remove(&node);
         self.touched.insert(Row::Node(node));
         if self.services.remove(&node).is_some() {
@@ -115,12 +122,9 @@ impl Ledger {
         }
         self.remember_removed(index, node);
         out.news.push(News::Removed { node, host });
-        self.orphan_grants_of(&node, &mut out);
-        self.end_waits_of(&node, &mut out);
-        self.end_approvals_of(index, &node, &mut out);
-        let place = self.write(Fence(0), entry, &mut out);
-        out.answer = Answer::Done { entry: Some(place) };
-        Ok(out)
+        self.orphan_grants_of(&node, out);
+        self.end_waits_of(&node, out);
+        self.end_approvals_of(index, &node, out);
     }
 
     fn remember_removed(&mut self, index: u64, node: NodeId) {

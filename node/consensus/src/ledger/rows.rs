@@ -38,6 +38,8 @@ pub enum Row {
     Services(NodeId),
     /// The rules in force.
     Rules,
+    /// Who restored the state from a backup.
+    Restored,
 }
 
 /// Why bytes are not a ledger's state.
@@ -89,6 +91,7 @@ enum Content {
     Mark(String, Fence),
     Services(NodeId, Vec<ServiceName>),
     Rules(u32),
+    Restored(NodeId, HostName),
 }
 
 impl Ledger {
@@ -129,6 +132,7 @@ impl Ledger {
         names.extend(self.marks().map(|(b, f)| Row::Mark(b.to_owned(), f)));
         names.extend(self.services.keys().map(|n| Row::Services(*n)));
         names.push(Row::Rules);
+        names.push(Row::Restored);
         let with_content = |row: Row| {
             let content = self.content(&row);
             content
@@ -163,6 +167,10 @@ impl Ledger {
             }
             // A ledger that was never told any has no such row, as before there were rules.
             Row::Rules => (self.rules > 0).then_some(Content::Rules(self.rules)),
+            Row::Restored => {
+                let restored = self.restored.clone();
+                restored.map(|(node, host)| Content::Restored(node, host))
+            }
         };
         content
             .map(|c| wire::encode(&c).map_err(StateError::Encode))
@@ -220,6 +228,7 @@ impl Ledger {
                     return Err(StateError::Rules(version));
                 }
                 Content::Rules(version) => ledger.rules = version,
+                Content::Restored(node, host) => ledger.restored = Some((node, host)),
             }
         }
         Ok(ledger)

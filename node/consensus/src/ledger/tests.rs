@@ -5,9 +5,11 @@ mod budgets;
 mod golden;
 mod queue;
 mod random;
+mod recovery;
 mod roster;
 
 use super::*;
+use hale_audit::recovery::{Cause, Recovery};
 use hale_audit::{enrolment, removal};
 use hale_model::ledger::{Acquire, ApprovalState, Disposition, Scope};
 use hale_model::{IncidentId, Keypair, OutcomeStatus, Timestamp, canonical};
@@ -32,6 +34,27 @@ fn enrol(n: u8, by: u8) -> Command {
         node: key(n).node_id(),
         host,
         entry,
+    }
+}
+
+fn recovered(by: u8, cause: Cause, lost: &[u8]) -> Command {
+    let lost: BTreeSet<_> = lost.iter().map(|n| key(*n).node_id()).collect();
+    let told = Recovery {
+        node: key(by).node_id(),
+        host: HostName::new(format!("host-{by}")).unwrap(),
+        cluster: format!("{:016x}", 7),
+        cause,
+        lost: lost.clone(),
+        term: 1,
+        index: 9,
+        unconfirmed: 0,
+        backup: None,
+        at: Timestamp::from_millis(1_000),
+    };
+    Command::Recovered {
+        by: key(by).node_id(),
+        lost: lost.into_iter().collect(),
+        entry: told.sign(&key(by)),
     }
 }
 

@@ -1,22 +1,22 @@
 //! The Raft log on disk, and the one home of raft-log: entries, the vote, how far was committed.
 
+mod words;
+
+use self::words::{WalId, WalVote, Words};
 use super::{StoreError, fatal, locked, write_by};
 use crate::types::{LogEntry, LogId, StorageError, Types, Vote};
 use hale_model::wire;
 use openraft::storage::{LogFlushed, RaftLogStorage};
-use openraft::{
-    CommittedLeaderId, EntryPayload, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader,
-};
+use openraft::{EntryPayload, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
 use raft_log::api::raft_log_writer::RaftLogWriter;
-use raft_log::codeq::{Decode, Encode};
 use raft_log::{Callback, RaftLog};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -28,95 +28,11 @@ const CACHE_BYTES: usize = 8 << 20;
 /// The most bytes one replication request takes from the log; a frame holds 16 MiB.
 const MAX_READ_BYTES: usize = 6 << 20;
 
-/// The log's own words for log ids, votes and payloads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Words;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct WalId {
-    term: u64,
-    node: u64,
-    index: u64,
-}
-
-impl From<LogId> for WalId {
-    fn from(id: LogId) -> Self {
-        Self {
-            term: id.leader_id.term,
-            node: id.leader_id.node_id,
-            index: id.index,
-        }
-    }
-}
-
-impl From<WalId> for LogId {
-    fn from(id: WalId) -> Self {
-        Self::new(CommittedLeaderId::new(id.term, id.node), id.index)
-    }
-}
-
-impl Encode for WalId {
-    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
-        Ok(self.term.encode(&mut w)? + self.node.encode(&mut w)? + self.index.encode(&mut w)?)
-    }
-}
-
-impl Decode for WalId {
-    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        Ok(Self {
-            term: u64::decode(&mut r)?,
-            node: u64::decode(&mut r)?,
-            index: u64::decode(&mut r)?,
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-struct WalVote {
-    term: u64,
-    node: u64,
-    committed: bool,
-}
-
-impl From<Vote> for WalVote {
-    fn from(v: Vote) -> Self {
-        Self {
-            term: v.leader_id.term,
-            node: v.leader_id.node_id,
-            committed: v.committed,
-        }
-    }
-}
-
-impl From<WalVote> for Vote {
-    fn from(v: WalVote) -> Self {
-        let mut vote = Self::new(v.term, v.node);
-        vote.committed = v.committed;
-        vote
-    }
-}
-
-impl Encode for WalVote {
-    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
-        let n = self.term.encode(&mut w)? + self.node.encode(&mut w)?;
-        Ok(n + u8::from(self.committed).encode(&mut w)?)
-    }
-}
-
-impl Decode for WalVote {
-    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        Ok(Self {
-            term: u64::decode(&mut r)?,
-            node: u64::decode(&mut r)?,
-            committed: u8::decode(&mut r)? != 0,
-        })
-    }
-}
-
 /// Who waits for the disk.
 enum Flushed {
     Raft(LogFlushed<Types>, InFlight),
     Caller(oneshot::Sender<io::Result<()>>),
+    Thread(mpsc::Sender<io::Result<()>>),
 }
 
 /// Syncs that the disk has not answered yet, by when they were asked for.
@@ -157,6 +73,7 @@ impl Callback for Flushed {
                 callback.log_io_completed(result);
             }
             Self::Caller(sender) => drop(sender.send(result)),
+            Self::Thread(sender) => drop(sender.send(result)),
         }
     }
 }
@@ -192,6 +109,16 @@ pub struct SyncTimes {
     pub max_us: u64,
     /// Bytes written.
     pub written_bytes: u64,
+}
+
+/// How far a log goes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    pub(crate) vote: Option<Vote>,
+    pub(crate) purged: Option<LogId>,
+    /// How far was committed, as far as was noted.
+    pub(crate) committed: Option<LogId>,
+    pub(crate) last: Option<LogId>,
 }
 
 /// The Raft log. Cloning shares it.
@@ -292,6 +219,54 @@ impl LogStore {
         })?;
         wait.await
             .map_err(|_| io::Error::other("the log's writer stopped"))?
+    }
+
+    /// As [`LogStore::durably`], for a node that is stopped: its one thread waits.
+    fn at_rest(&self, f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<()>) -> io::Result<()> {
+        let (done, wait) = mpsc::channel();
+        self.with(|wal| {
+            f(wal)?;
+            wal.flush(true, Some(Flushed::Thread(done)))
+        })?;
+        wait.recv()
+            .map_err(|_| io::Error::other("the log's writer stopped"))?
+    }
+
+    /// What the log of a stopped node says of itself.
+    pub(crate) fn ends(&self) -> io::Result<Ends> {
+        self.with(|wal| {
+            let state = wal.log_state();
+            Ok(Ends {
+                vote: state.vote().copied().map(Vote::from),
+                purged: state.purged().copied().map(LogId::from),
+                committed: state.committed().copied().map(LogId::from),
+                last: state.last().copied().map(LogId::from),
+            })
+        })
+    }
+
+    /// Entries of a stopped node's log from an index on: some, as many as one read takes, or none.
+    pub(crate) fn stretch(&self, from: u64) -> io::Result<Vec<LogEntry>> {
+        self.read(from, u64::MAX, MAX_READ_BYTES)
+    }
+
+    /// Gives a stopped node's log a vote, and puts an entry at its end. The vote is on the disk
+    /// first: no log ends in a term that its node has not voted in. Where the log ends elsewhere,
+    /// what is before the entry is taken for purged.
+    pub(crate) fn continue_with(&self, vote: Vote, entry: &LogEntry) -> io::Result<()> {
+        let vote = WalVote::from(vote);
+        self.at_rest(|wal| wal.save_vote(vote).map(drop))?;
+        let (id, payload) = encode(entry)?;
+        self.at_rest(|wal| {
+            let before = id.index.saturating_sub(1);
+            if wal.log_state().last().map(|last| last.index) != Some(before) {
+                wal.purge(WalId {
+                    index: before,
+                    ..id
+                })?;
+            }
+            wal.append([(id, payload)]).map(drop)
+        })
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {

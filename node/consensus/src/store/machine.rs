@@ -108,6 +108,12 @@ impl Teller {
         }
     }
 
+    /// All is another state now, which may be of a lower log index: its changes are told from here.
+    pub(crate) fn replaced(&self, index: u64) {
+        *locked(&self.told) = index;
+        let _ = self.news.send(News::Replaced);
+    }
+
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
     }
@@ -357,7 +363,7 @@ impl Machine {
 }
 
 /// Whether the chain holds what the ledger's state stands on.
-fn fits(dir: &Path, ledger: &Ledger, chain: &dyn ChainStore) -> Result<(), StoreError> {
+pub(crate) fn fits(dir: &Path, ledger: &Ledger, chain: &dyn ChainStore) -> Result<(), StoreError> {
     let tip = ledger.tip();
     let mismatch = |what| StoreError::ChainMismatch {
         path: dir.join("state"),
@@ -385,7 +391,7 @@ fn fits(dir: &Path, ledger: &Ledger, chain: &dyn ChainStore) -> Result<(), Store
 
 /// Whether this binary can go on after the command. It must not apply by the rules it knows what
 /// others apply by newer ones.
-fn known(command: &Command) -> io::Result<()> {
+pub(crate) fn known(command: &Command) -> io::Result<()> {
     match command {
         Command::Rules { version } if *version > RULES => Err(StateError::Rules(*version).into()),
         _ => Ok(()),

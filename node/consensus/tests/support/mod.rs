@@ -7,6 +7,8 @@
     reason = "each test binary uses its own part of this"
 )]
 
+pub mod cluster;
+
 use hale_audit::archive::Options;
 use hale_consensus::{ChainStore, Config, Consensus, NoPeers, SegmentChain};
 use hale_model::ledger::{

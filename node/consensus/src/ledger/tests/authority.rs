@@ -33,9 +33,10 @@ fn may(command: &Command) -> (&'static str, May) {
         Command::Services { .. } => ("services", May::Itself),
         Command::Refill { .. } => ("refill", May::Nobody),
         Command::Rules { .. } => ("rules", May::Nobody),
+        Command::Recovered { .. } => ("recovered", May::Itself),
     }
 }
-const VARIANTS: usize = 21;
+const VARIANTS: usize = 22;
 
 /// One of each, by node 0.
 fn all() -> Vec<Command> {
@@ -93,6 +94,7 @@ fn all() -> Vec<Command> {
             fence: Fence(1),
         },
         Command::Rules { version: RULES },
+        recovered(0, Cause::QuorumLost, &[1]),
     ]);
     all
 }

@@ -150,3 +150,14 @@ fn a_snapshot_of_the_first_version_is_read_and_written_alike() {
     assert_eq!(hex(&state().encode().unwrap()), STATE.trim());
     assert_eq!(Ledger::decode(&golden).unwrap().encode().unwrap(), golden);
 }
+
+/// What was added later has the next number: an older log, store or chain is read as what it was.
+#[test]
+fn what_was_added_later_stands_at_the_end() {
+    let first = |bytes: Vec<u8>| bytes[0];
+    let command = recovered(0, Cause::QuorumLost, &[1]);
+    assert_eq!(first(wire::encode(&command).unwrap()), 21);
+    assert_eq!(first(wire::encode(&Row::Restored).unwrap()), 13);
+    assert_eq!(first(wire::encode(&EntryKind::Recovery).unwrap()), 8);
+    assert_eq!(EntryKind::from_code(8), Some(EntryKind::Recovery));
+}
