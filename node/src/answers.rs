@@ -45,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) host: HostName,
     pub(crate) key: Keypair,
     pub(crate) consensus: Arc<Consensus>,
+    /// The cluster's number.
+    pub(crate) number: u64,
     /// None if this node runs alone.
     pub(crate) cluster: Option<Arc<Shared>>,
     /// Where it answers HTTP.

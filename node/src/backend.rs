@@ -1,6 +1,7 @@
 //! What the API asks of this node: each call hands over to [`crate::answers`].
 
-use crate::answers::{ASK, Inner, alone, silent};
+use crate::answers::{ASK, Inner, now, silent};
+use crate::backup;
 use crate::chain;
 use crate::cluster::remote::Request;
 use hale_api::{
@@ -23,6 +24,8 @@ use tokio::sync::mpsc;
 
 /// Lines of an export that wait for a slow client.
 const EXPORT_QUEUE: usize = 64;
+/// Pieces of a backup that wait for a slow client.
+const BACKUP_QUEUE: usize = 4;
 
 /// The node behind its API: for operators one that asks other nodes too, for other nodes one that
 /// answers by itself.
@@ -374,7 +377,31 @@ impl Backend for NodeBackend {
     }
 
     fn backup(&self) -> Reply<mpsc::Receiver<Result<Vec<u8>, Problem>>> {
-        later(&self.node, |_| async { Err(alone()) })
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if !n.consensus.is_seated() && may_ask {
+                return n.group_streams(Request::get("/v1/backup")).await;
+            }
+            let copy = n.consensus.copy().await.map_err(Problem::from)?;
+            let segments = n.segments()?;
+            let (send, receive) = mpsc::channel(BACKUP_QUEUE);
+            tokio::task::spawn_blocking(move || {
+                let told = |e: backup::WriteError| {
+                    Problem::unavailable(
+                        e.to_string(),
+                        "try again; hale audit verify checks the chain",
+                    )
+                };
+                // A client that has gone ends the backup.
+                let take = |piece| send.blocking_send(Ok(piece)).is_ok();
+                let maker = (&n.key, &n.host);
+                let written = backup::write(&copy, &segments, n.number, maker, now(), take);
+                if let Err(e) = written {
+                    let _ = send.blocking_send(Err(told(e)));
+                }
+            });
+            Ok(receive)
+        })
     }
 
     fn feed(&self) -> Feed {

@@ -93,7 +93,7 @@ pub(crate) enum NodeError {
     Signals(#[source] std::io::Error),
 }
 
-fn machine_name() -> String {
+pub(crate) fn machine_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()
@@ -200,7 +200,7 @@ pub(crate) async fn init(config: Config) -> Result<Founding, NodeError> {
 }
 
 /// The address that is told to others; the port must be free.
-fn advertised(settings: &Settings, bind: SocketAddr) -> Result<SocketAddr, NodeError> {
+pub(crate) fn advertised(settings: &Settings, bind: SocketAddr) -> Result<SocketAddr, NodeError> {
     let taken = |source| {
         let source = hale_transport::TransportError::Bind { addr: bind, source };
         NodeError::Cluster(source.into())
@@ -407,6 +407,7 @@ impl Node {
             host: host.clone(),
             key,
             consensus: Arc::clone(&consensus),
+            number,
             cluster: cluster.as_ref().map(|c| Arc::clone(&c.shared)),
             http: Some(server.addr()),
             chain,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod backend;
+mod backup;
 mod chain;
 mod cli;
 mod cluster;
