@@ -6,7 +6,8 @@ use super::out::{Look, Out, ago, clean, count, many};
 use super::{CliError, Client, ok_unless};
 use clap::{Args, Subcommand};
 use hale_api::{ChainProblem, EntryView, Status, Verification};
-use hale_audit::verify::{Check, ExportVerifier, Report, Trust};
+use hale_audit::recovery::Cause;
+use hale_audit::verify::{Check, ExportVerifier, RecoveryNote, Report, Trust};
 use hale_model::{Happening, NodeId};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
@@ -182,6 +183,7 @@ fn say(report: &Report, what: &str, out: &Out) -> Result<ExitCode, CliError> {
     json["kinds"] = json!(report.kinds);
     json["roster"] = json!(report.roster);
     json["open_grants"] = json!(report.open_grants);
+    json["recoveries"] = json!(report.recoveries);
     json["checkpoint"] = json!(report.checkpoint);
     json["fault_count"] = json!(report.fault_count);
     json["faults"] = json!(report.faults);
@@ -233,6 +235,13 @@ fn say(report: &Report, what: &str, out: &Out) -> Result<ExitCode, CliError> {
         };
         out.line(format!("  {mark}  {label:<10}  {says}"))?;
     }
+    for note in &report.recoveries {
+        out.line(format!(
+            "  {}  {}",
+            out.paint(Look::Warn, "NOTE"),
+            recovery(note)
+        ))?;
+    }
     out.fact("root", &report.root.to_string())?;
     out.fact("tip", &report.tip.to_string())?;
     for fault in &report.faults {
@@ -258,6 +267,26 @@ fn say(report: &Report, what: &str, out: &Out) -> Result<ExitCode, CliError> {
     };
     out.line(verdict)?;
     Ok(ok_unless(!report.is_sound()))
+}
+
+/// What an auditor is to ask about.
+fn recovery(note: &RecoveryNote) -> String {
+    let how = match (note.cause, note.vouched) {
+        (Cause::QuorumLost, _) => "its quorum was lost, and it went on from the copy of",
+        (Cause::Restored, true) => "it was restored from a backup as",
+        (Cause::Restored, false) => {
+            "it was restored from a backup by a key that nobody vouched for:"
+        }
+    };
+    format!(
+        "entry {}: {how} {} ({}), {}; {} shut out, and what others acknowledged and that copy \
+         lacked is not here",
+        note.entry,
+        note.node,
+        note.host,
+        note.at,
+        many(note.lost, "key", "keys"),
+    )
 }
 
 fn checkpoint(report: &Report) -> String {

@@ -1,8 +1,9 @@
 //! `hale backup`: the ledger's state and the chain in one file.
 
 use super::client::Stream;
-use super::out::{Out, count};
+use super::out::{Look, Out, ago, count, many};
 use super::{CliError, Client};
+use crate::backup::Backup;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -21,8 +22,11 @@ Examples:
   hale backup hale.backup
   hale backup /mnt/backups/hale-$(date +%F) --force
 
-The file is complete or not there: it is written as FILE.part and renamed at the end. Only its
-owner can read it.")]
+The file is complete or not there: it is written as FILE.part, verified whole (digest, signature,
+every link and signature of the chain, and that the state is what the chain leads to), and renamed.
+Only its owner can read it. No private key is in it. `hale restore` makes a node of it.
+
+Exit code 1 if what came does not hold.")]
 pub(crate) struct BackupArgs {
     /// Where to
     #[arg(value_name = "FILE")]
@@ -45,11 +49,74 @@ pub(super) async fn run(
     let filled = fill(&part, &mut stream, &bar).await;
     bar.finish_and_clear();
     let bytes = filled?;
+    let found = part.verified()?;
     free(&file, args.force)?;
     part.finish(&file)?;
-    out.value(&json!({ "file": file, "bytes": bytes }))?;
-    out.line(format!("{} bytes in {}", count(bytes), file.display()))?;
+    let (header, report) = (&found.header, &found.report);
+    out.value(&json!({
+        "file": file,
+        "bytes": bytes,
+        "digest": found.digest,
+        "cluster": header.cluster,
+        "node": header.node,
+        "host": header.host,
+        "at": header.at,
+        "entries": report.entries,
+        "kinds": report.kinds,
+        "tip": report.tip,
+        "root": report.root,
+        "signatures": report.signatures,
+        "nodes": found.ledger.roster().count(),
+        "open_grants": report.open_grants.len(),
+        "recoveries": report.recoveries,
+    }))?;
+    say(&found, &file, out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is in a backup that holds.
+pub(super) fn say(found: &Backup, file: &Path, out: &Out) -> Result<(), CliError> {
+    let (header, report) = (&found.header, &found.report);
+    let (name, bytes) = (file.display().to_string(), count(found.bytes));
+    out.line(format!(
+        "{} bytes in {}, verified: nothing was changed, left out or added",
+        bytes,
+        out.paint(Look::Bold, &name)
+    ))?;
+    out.fact("cluster", &header.cluster)?;
+    out.fact(
+        "made by",
+        &format!(
+            "{} ({}), {} ({})",
+            header.host,
+            header.node.short(),
+            ago(header.at),
+            header.at
+        ),
+    )?;
+    let hosts: Vec<_> = found.ledger.roster().map(|(_, h)| h.to_string()).collect();
+    let nodes = many(hosts.len() as u64, "node", "nodes");
+    let some = hosts.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+    let more = if hosts.len() > 8 { ", …" } else { "" };
+    out.fact("roster", &format!("{nodes}: {some}{more}"))?;
+    out.fact(
+        "chain",
+        &format!(
+            "{}, {} signatures hold, {} open",
+            many(report.entries, "entry", "entries"),
+            count(report.signatures),
+            many(report.open_grants.len() as u64, "grant", "grants"),
+        ),
+    )?;
+    out.fact("tip", &report.tip.to_string())?;
+    out.fact(
+        "state",
+        &format!(
+            "{} bytes, of log index {}",
+            count(header.state_bytes),
+            header.applied
+        ),
+    )
 }
 
 /// Nothing is overwritten unasked.
@@ -117,6 +184,16 @@ impl Part {
             file: opened.map_err(|e| failed(&path, e))?,
             path,
             whole: false,
+        })
+    }
+
+    /// What is in it, if all of it holds.
+    fn verified(&self) -> Result<Backup, CliError> {
+        let unread = |e| failed(&self.path, e);
+        let file = File::open(&self.path).map_err(unread)?;
+        let read = crate::backup::read(io::BufReader::with_capacity(1 << 20, file), |_| Ok(()));
+        read.map_err(|e| {
+            CliError::offline(e, "hale backup again, or of another member with --addr")
         })
     }
 

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod budget;
 mod client;
+mod error;
 mod freeze;
 mod incidents;
 mod leases;
@@ -13,16 +14,18 @@ mod members;
 mod metrics;
 mod out;
 mod playbook;
+mod recover;
+mod restore;
 mod status;
 mod token;
 mod voters;
 
 use client::Client;
+pub(crate) use error::CliError;
 
 use clap::{Args, Parser, Subcommand};
 use out::Out;
 use std::error::Error;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -168,6 +171,10 @@ pub(crate) enum ClientCommand {
     Budget(budget::BudgetCommand),
     /// Write the ledger's state and the chain to a file
     Backup(backup::BackupArgs),
+    /// Make a new node of a backup, after all nodes were lost
+    Restore(restore::RestoreArgs),
+    /// Go on from this node's own files, after a majority of the voters was lost
+    Recover(recover::RecoverArgs),
 }
 
 /// How a node is run.
@@ -324,92 +331,6 @@ pub(crate) struct DemoServiceArgs {
     pub(crate) dir: PathBuf,
 }
 
-/// Why a client command could not be done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
-    /// Nobody has said where a node is.
-    #[error("no node has run in {0}")]
-    NoNode(PathBuf),
-    /// Nobody answers there.
-    #[error("no node answers at {addr}")]
-    Unreachable {
-        /// Where.
-        addr: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The answer broke off.
-    #[error("the node's answer to {path} broke off")]
-    BrokenOff {
-        /// What was asked.
-        path: String,
-        /// Why.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The node said no.
-    #[error("{}", .error.message)]
-    Said {
-        /// The HTTP status.
-        status: u16,
-        /// What it said.
-        error: hale_api::ErrorView,
-    },
-    /// The command line makes no sense.
-    #[error("{what}")]
-    Usage {
-        /// Why.
-        what: String,
-        /// What to type instead.
-        next: String,
-    },
-    /// A file.
-    #[error("{path} can't be {done}")]
-    File {
-        /// `read`, `written`.
-        done: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Whoever read the output has seen enough.
-    #[error("the output was closed")]
-    Closed,
-}
-
-impl CliError {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Closed => 0,
-            Self::File { .. } => 1,
-            Self::Usage { .. } => 2,
-            Self::NoNode(_) | Self::Unreachable { .. } | Self::BrokenOff { .. } => 3,
-            // What is not there, or fails inside, is wrong; all else was refused.
-            Self::Said {
-                status: 404 | 500..,
-                ..
-            } => 1,
-            Self::Said { .. } => 4,
-        }
-    }
-
-    /// What to type next.
-    fn next(&self) -> String {
-        match self {
-            Self::NoNode(_) => "start one with `hale node`, or say where one is with --addr and --token, or --data-dir".into(),
-            Self::Unreachable { .. } => "start one with `hale node`, or say where one is with --addr".into(),
-            Self::BrokenOff { .. } => "try again; `hale status` tells how the node is".into(),
-            Self::Said { error, .. } => error.next.clone(),
-            Self::Usage { next, .. } => next.clone(),
-            Self::File { .. } => "give another path, or look at its owner and the disk".into(),
-            Self::Closed => String::new(),
-        }
-    }
-}
-
 /// Runs a client command to its end and tells what went wrong, if anything did.
 pub(crate) async fn run(command: ClientCommand, globals: &Globals) -> ExitCode {
     let out = Out::new(globals.json);
@@ -464,6 +385,8 @@ async fn dispatch(
         ClientCommand::Audit(audit::AuditCommand::Verify(args)) if args.file.is_some() => {
             return audit::verify_file(&args, out);
         }
+        ClientCommand::Restore(args) => return restore::run(args, globals, out),
+        ClientCommand::Recover(args) => return recover::run(args, globals, out),
         command => command,
     };
     let client = Client::new(globals)?;
@@ -488,6 +411,8 @@ async fn dispatch(
         ClientCommand::Remove(args) => members::remove(args, &client, out).await,
         ClientCommand::Budget(command) => budget::run(command, &client, out).await,
         ClientCommand::Backup(args) => backup::run(args, &client, out).await,
+        ClientCommand::Restore(args) => restore::run(args, globals, out),
+        ClientCommand::Recover(args) => recover::run(args, globals, out),
     }
 }
 

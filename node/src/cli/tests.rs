@@ -53,6 +53,12 @@ fn everything_that_is_promised_can_be_typed() {
         "hale budget rm web",
         "hale backup a.backup",
         "hale backup a.backup --force --json",
+        "hale restore a.backup --data-dir new",
+        "hale restore a.backup --data-dir new --host db-1 --bind 10.0.0.5:7118 --yes",
+        "hale restore a.backup --key-file node.key --advertise 10.0.0.5:7118 --json",
+        "hale recover",
+        "hale recover --data-dir d --json",
+        "hale recover --as-sole-voter --yes",
         "hale audit verify",
         "hale audit verify file.jsonl",
         "hale audit export out.jsonl",
@@ -95,6 +101,9 @@ fn what_makes_no_sense_is_a_usage_error() {
         "hale budget set web --percent 101",
         "hale budget rm",
         "hale backup",
+        "hale restore",
+        "hale restore a.backup --host not/a*name",
+        "hale recover --yes",
     ] {
         let error = parsed(line).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
@@ -160,7 +169,7 @@ mod tables {
     use super::super::out::{Out, Table};
     use super::super::{budget, leases, members, status, voters};
     use hale_api::*;
-    use hale_model::{Digest, ExecutionId, HostName, NodeId, PlaybookName, ServiceName, Timestamp};
+    use hale_model::{Digest, ExecutionId, HostName, NodeId, ServiceName, Timestamp};
 
     fn node(n: u8) -> NodeId {
         NodeId::from_bytes([n; 32])
