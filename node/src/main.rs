@@ -64,6 +64,7 @@ async fn run(command: Command, globals: &Globals) -> ExitCode {
             let options = demo::DemoOptions {
                 json: globals.json,
                 keep: args.keep,
+                nodes: usize::from(args.nodes),
                 only: args.only,
             };
             demo::run(options).await.map_err(Into::into)

@@ -258,14 +258,22 @@ pub(crate) struct JoinArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "\
 Examples:
-  hale demo                     everything that this machine can show
+  hale demo                     everything that this machine can show, with three nodes
+  hale demo --nodes 7           a larger cluster; of 1 or 2 nodes none is killed
   hale demo --only shop         one fault
-  hale demo --keep              leave the node running to look around
+  hale demo --keep              leave the nodes running to look around
   hale demo --json              say what happened as one JSON object
 
-Nothing is installed, nothing is left behind. Exit code 1 if anything was not healed.")]
+The nodes are real processes on loopback. While the last fault is healed, the one that leads the
+cluster is killed; it is started again afterwards.
+
+Nothing is installed, nothing is left behind. Exit code 1 if anything was not healed, the loss was
+not survived, or the nodes' records differ.")]
 pub(crate) struct DemoArgs {
-    /// Leave the node running afterwards, until Ctrl-C
+    /// How many nodes to run, 1 to 9
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub(crate) nodes: u8,
+    /// Leave the nodes running afterwards, until Ctrl-C
     #[arg(long)]
     pub(crate) keep: bool,
     /// Only faults whose name holds this; may be given several times

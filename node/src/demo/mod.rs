@@ -1,33 +1,39 @@
-//! `hale demo`: a real node on this machine learns what is normal, three real things break, and
-//! each stage of their healing is told live with its numbers. Nothing is left behind.
+//! `hale demo`: real nodes on this machine form a cluster, one of them learns what is normal, three
+//! real things break on it, and each stage of their healing is told live with its numbers. While
+//! the last is healed the cluster's leader is killed. Nothing is left behind.
 
+mod ask;
 mod faults;
+mod fleet;
+mod forming;
+mod loss;
+mod outcome;
 mod postgres;
 mod screen;
 pub(crate) mod service;
+mod story;
 mod world;
 
-use hale_model::{Happening, IncidentId, Stage, Timestamp};
+use faults::Fault;
+use outcome::{Chains, Healing, Outcome};
 use screen::Screen;
-use serde_json::{Value, json};
 use std::process::ExitCode;
-use std::time::Duration;
 use tokio::signal::unix::SignalKind;
 use tokio::time::Instant;
 use world::World;
 
-/// How long the node watches before anything is broken.
-const LEARN: Duration = Duration::from_secs(10);
-/// How long one fault may take from breaking to its record.
-const HEAL_AT_MOST: Duration = Duration::from_secs(14);
+/// From so many nodes on one can be lost.
+const CAN_LOSE_ONE: usize = 3;
 
 /// What `hale demo` was asked for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DemoOptions {
     /// Say what happened as one JSON object, and nothing else.
     pub(crate) json: bool,
-    /// Keep the node running afterwards until Ctrl-C.
+    /// Keep the nodes running afterwards until Ctrl-C.
     pub(crate) keep: bool,
+    /// How many nodes there are, at least one.
+    pub(crate) nodes: usize,
     /// Only faults whose name or service holds one of these; all if empty.
     pub(crate) only: Vec<String>,
 }
@@ -61,19 +67,8 @@ pub(crate) enum DemoError {
     Interrupted,
 }
 
-/// How one fault went.
-#[derive(Debug, Clone)]
-struct Healing {
-    fault: &'static str,
-    healed: bool,
-    story: Vec<Happening>,
-    seconds_to_detect: Option<f64>,
-    seconds_to_record: Option<f64>,
-    /// What the demo itself saw from outside afterwards.
-    proof: String,
-}
-
-/// Runs the demo. Success only if everything that was broken was healed and the chain verifies.
+/// Runs the demo. Success only if everything that was broken was healed, the loss of the leader was
+/// survived, and the chain verifies and is the same on every node.
 ///
 /// # Errors
 /// If the demo's own parts could not be started.
@@ -87,12 +82,13 @@ pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, DemoError> {
         )));
     }
     let mut screen = Screen::new(options.json);
-    screen.title();
+    let nodes = options.nodes.max(1);
+    screen.title(nodes);
     let work = async {
-        let mut world = World::build(&mut screen).await?;
-        let outcome = heal_everything(&mut world, &mut screen, began, options).await;
-        if outcome.is_err() {
-            screen.note(&world.node_log());
+        let mut world = World::build(&mut screen, nodes).await?;
+        let outcome = show(&mut world, &mut screen, began, options).await;
+        if !matches!(outcome, Ok(ExitCode::SUCCESS)) {
+            screen.note(&world.fleet.logs());
         }
         outcome
     };
@@ -118,149 +114,93 @@ async fn told_to_end() {
     }
 }
 
-async fn heal_everything(
+async fn show(
     world: &mut World,
     screen: &mut Screen,
     began: Instant,
     options: DemoOptions,
 ) -> Result<ExitCode, DemoError> {
-    let mut events = world.follow().await?;
-    learn(world, screen).await?;
-    let mut healings = Vec::new();
+    let formed = forming::form(world, screen).await?;
+    let mut events = world.holder().asker.follow().await?;
+    let mut faults = Vec::new();
     for fault in faults::ALL
         .into_iter()
         .filter(|f| f.is_wanted(&options.only))
     {
-        if !fault.is_possible(world) {
-            screen.skipped(
+        match fault.is_possible(world) {
+            true => faults.push(fault),
+            false => screen.skipped(
                 fault.name(),
                 "no PostgreSQL could be started on this machine",
-            );
-            continue;
+            ),
         }
-        screen.fault(fault.name(), fault.story());
-        let broken = Instant::now();
-        let began_at = crate::answers::now();
-        fault.break_it(world).await?;
-        let story = tell(&mut events, fault.service(), screen, broken, began_at).await?;
-        let ended_well = story.iter().any(|(h, _)| {
-            h.stage == Stage::Recorded && h.detail["status"].as_str() == Some("success")
-        });
-        let (fine, proof) = fault.look(world).await;
-        let at = |stage| {
-            story
-                .iter()
-                .find(|(h, _)| h.stage == stage)
-                .map(|(_, s)| *s)
-        };
-        screen.proof(fine && ended_well, &proof);
-        healings.push(Healing {
-            fault: fault.name(),
-            healed: fine && ended_well,
-            seconds_to_detect: at(Stage::Detected),
-            seconds_to_record: at(Stage::Recorded),
-            story: story.into_iter().map(|(h, _)| h).collect(),
-            proof,
-        });
     }
-    let chain = world.get("/v1/audit/verify").await?;
-    let valid = chain["valid"].as_bool() == Some(true);
-    let healed = valid && !healings.is_empty() && healings.iter().all(|h| h.healed);
-    screen.chain(&chain);
-    screen.summary(
-        healed,
-        &summary(world, &healings, &chain, began, healed),
-        options.keep,
-    );
+    let mut outcome = Outcome::new(formed);
+    let can_lose_one = world.fleet.members.len() >= CAN_LOSE_ONE;
+    for (left, fault) in (0..faults.len()).rev().zip(faults) {
+        let with_loss = can_lose_one && left == 0;
+        heal(world, screen, &mut events, fault, with_loss, &mut outcome).await?;
+    }
+    outcome.chain = world.holder().asker.get("/v1/audit/verify").await?;
+    outcome.chains = Chains::compare(&world.fleet).await?;
+    screen.chain(&outcome.chain, &outcome.chains);
+    let is_good = outcome.is_good(can_lose_one);
+    let summary = outcome.summary(world, began.elapsed(), is_good);
+    screen.summary(is_good, &summary, options.keep);
     if options.keep {
-        screen.keep(&world.page());
+        screen.keep(&world.fleet);
         told_to_end().await;
     }
-    Ok(if healed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    Ok(match is_good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     })
 }
 
-async fn learn(world: &World, screen: &mut Screen) -> Result<(), DemoError> {
-    let until = Instant::now() + LEARN;
-    while Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let status = world.get("/v1/status").await?;
-        let left = until.saturating_duration_since(Instant::now());
-        screen.learning(&status, LEARN.saturating_sub(left), LEARN);
-    }
-    screen.learned();
-    Ok(())
-}
-
-/// Tells what happens to the incident of one service until its record is on the chain.
-async fn tell(
-    events: &mut world::Events,
-    service: &str,
+/// Breaks one thing and tells how it is healed; with the loss of the leader, if that is wanted.
+async fn heal(
+    world: &mut World,
     screen: &mut Screen,
-    broken: Instant,
-    began_at: Timestamp,
-) -> Result<Vec<(Happening, f64)>, DemoError> {
-    let deadline = broken + HEAL_AT_MOST;
-    // What is told of an incident that was open before is not this fault's story.
-    let mut ours: Vec<IncidentId> = Vec::new();
-    let mut story = Vec::new();
-    let mut recorded = false;
-    while !recorded {
-        let Ok(next) = tokio::time::timeout_at(deadline, events.next()).await else {
-            screen.note("nothing more happened in time");
-            break;
-        };
-        let happening = next?;
-        if happening
-            .service
-            .as_ref()
-            .is_none_or(|s| s.as_str() != service)
-        {
-            continue;
-        }
-        match &happening.incident {
-            Some(id) if happening.stage == Stage::Detected && happening.at >= began_at => {
-                ours.push(id.clone());
-            }
-            Some(id) if ours.contains(id) => {}
-            _ => continue,
-        }
-        let seconds = broken.elapsed().as_secs_f64();
-        screen.happening(&happening, seconds);
-        recorded = happening.stage == Stage::Recorded;
-        story.push((happening, seconds));
+    events: &mut ask::Events,
+    fault: Fault,
+    with_loss: bool,
+    outcome: &mut Outcome,
+) -> Result<(), DemoError> {
+    if with_loss {
+        loss::spare_the_holder(world, screen).await?;
+        screen.fault(
+            &format!("{}, and the leader is lost", fault.name()),
+            fault.story(),
+        );
+    } else {
+        screen.fault(fault.name(), fault.story());
     }
-    Ok(story)
-}
-
-fn summary(
-    world: &World,
-    healings: &[Healing],
-    chain: &Value,
-    began: Instant,
-    healed: bool,
-) -> Value {
-    let faults: Vec<Value> = healings
-        .iter()
-        .map(|h| {
-            json!({
-                "fault": h.fault,
-                "healed": h.healed,
-                "seconds_to_detect": h.seconds_to_detect,
-                "seconds_to_record": h.seconds_to_record,
-                "proof": h.proof,
-                "story": h.story,
-            })
-        })
-        .collect();
-    json!({
-        "healed": healed,
-        "seconds": began.elapsed().as_secs_f64(),
-        "faults": faults,
-        "chain": chain,
-        "page": world.page(),
-    })
+    let broken = Instant::now();
+    let began_at = crate::answers::now();
+    fault.break_it(world).await?;
+    let mut told = story::Telling {
+        world,
+        screen,
+        events,
+        service: fault.service(),
+        broken,
+        began_at,
+        with_loss,
+    };
+    let told = told.until_recorded().await?;
+    let (fine, proof) = fault.look(world).await;
+    let healed = fine && told.ended_well();
+    screen.proof(healed, &proof);
+    if let Some(loss) = told.loss {
+        let survival = loss::come_back(world, loss, &told.story, screen, broken).await?;
+        screen.survived(&survival);
+        outcome.survival = Some(survival);
+    }
+    outcome.healings.push(Healing {
+        fault: fault.name(),
+        healed,
+        story: told.story,
+        proof,
+    });
+    Ok(())
 }
