@@ -3,6 +3,7 @@
 use crate::demo::DemoError;
 use crate::demo::service;
 use crate::demo::world::World;
+use hale_model::Stage;
 use std::time::Duration;
 
 /// A fault of the demo.
@@ -54,6 +55,16 @@ impl Fault {
             Self::HungService => "shop",
             Self::RunawayLog => "reports",
             Self::ExhaustedPool => "postgresql",
+        }
+    }
+
+    /// At which stage of its healing the leader is lost, for that to be in the middle of it.
+    pub(super) fn moment(self) -> Stage {
+        match self {
+            // It restarts, and looks for two seconds whether the service stays up.
+            Self::HungService => Stage::Acted,
+            // These are done within milliseconds once they act.
+            Self::RunawayLog | Self::ExhaustedPool => Stage::Leased,
         }
     }
 

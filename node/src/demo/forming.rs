@@ -123,7 +123,7 @@ fn complete(nodes: usize, leader: &str) -> String {
     let (voters, stand_by) = seats(nodes);
     let others = match (stand_by, nodes - voters - stand_by) {
         (0, _) => String::new(),
-        (1, _) => ", 1 stands by".into(),
+        (1, _) => ", one stands by".into(),
         (n, 0) => format!(", {n} stand by"),
         (n, more) => format!(", {n} stand by, {more} more ask them"),
     };
@@ -137,10 +137,10 @@ fn complete(nodes: usize, leader: &str) -> String {
         _ if others.is_empty() => format!("all {nodes} hosts have a vote"),
         _ => format!("{voters} of {nodes} hosts have a vote{others}"),
     };
-    let spare = voters / 2;
+    let spare = if voters == 3 { "one" } else { "two" };
     format!(
         "{whole}: any {spare} of them can be lost, and the others go on\n\
-         {leader} leads now: it puts in order what all agree to"
+         {leader} is the leader for now: it puts in order what a majority agrees to"
     )
 }
 

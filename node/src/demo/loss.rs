@@ -127,7 +127,7 @@ async fn watch(others: Vec<(String, Asker)>, killed: Instant) -> Option<Led> {
 /// Tells that the leader was killed.
 pub(super) fn tell_killed(world: &World, loss: &Loss, screen: &mut Screen, broken: Instant) {
     let text = format!(
-        "{}, which leads: SIGKILL in the middle of the playbook, as a power cut would",
+        "{}, the leader: SIGKILL in the middle of the playbook, as a power cut would end it",
         world.fleet.members[loss.victim].host
     );
     screen.step(broken.elapsed(), "KILLED", Look::Bad, &text);
@@ -138,14 +138,14 @@ pub(super) fn tell_led(led: Option<&Led>, screen: &mut Screen, broken: Instant) 
     match led {
         Some(Led { host, after }) => {
             let text = format!(
-                "{host} leads now, chosen by those that are left {} ms after the kill",
+                "{host} is the leader now: those that are left chose it within {} ms of the kill",
                 after.as_millis()
             );
-            screen.step(broken.elapsed(), "led", Look::Good, &text);
+            screen.step(broken.elapsed(), "leads", Look::Good, &text);
         }
         None => {
             let text = format!("nobody leads after {} s", CHOOSE.as_secs());
-            screen.step(broken.elapsed(), "led", Look::Bad, &text);
+            screen.step(broken.elapsed(), "leads", Look::Bad, &text);
         }
     }
 }

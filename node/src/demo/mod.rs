@@ -185,7 +185,7 @@ async fn heal(
         service: fault.service(),
         broken,
         began_at,
-        with_loss,
+        lose_leader_at: with_loss.then(|| fault.moment()),
     };
     let told = told.until_recorded().await?;
     let (fine, proof) = fault.look(world).await;

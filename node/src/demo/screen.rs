@@ -274,9 +274,15 @@ fn memory(members: &Value) -> Option<String> {
         .filter_map(|m| Some(m["resident_bytes"].as_u64()? / 1_000_000))
         .collect();
     let (least, most) = (mb.iter().min()?, mb.iter().max()?);
+    // An unoptimised build is several times as large.
+    let build = if cfg!(debug_assertions) {
+        " (a debug build)"
+    } else {
+        ""
+    };
     Some(match mb.len() {
-        1 => format!("the node holds {most} MB of memory"),
-        _ if least == most => format!("each node holds {most} MB of memory"),
-        _ => format!("each node holds {least} to {most} MB of memory"),
+        1 => format!("the node holds {most} MB of memory{build}"),
+        _ if least == most => format!("each node holds {most} MB of memory{build}"),
+        _ => format!("each node holds {least} to {most} MB of memory{build}"),
     })
 }

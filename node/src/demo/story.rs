@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long one fault may take from breaking to its record.
-const HEAL: Duration = Duration::from_secs(14);
+const HEAL: Duration = Duration::from_secs(25);
 /// How much longer, if nobody leads for a while.
 const LEADERLESS: Duration = Duration::from_secs(10);
 
@@ -26,8 +26,8 @@ pub(super) struct Telling<'a> {
     pub(super) broken: Instant,
     /// The same, as the node's clock says.
     pub(super) began_at: Timestamp,
-    /// Whether the leader is killed as soon as the playbook acts.
-    pub(super) with_loss: bool,
+    /// As soon as this is told the leader is killed.
+    pub(super) lose_leader_at: Option<Stage>,
 }
 
 /// What was told.
@@ -80,8 +80,8 @@ impl Telling<'_> {
             if stage == Stage::Recorded {
                 return Ok(told);
             }
-            if stage == Stage::Acted && self.with_loss {
-                self.with_loss = false;
+            if self.lose_leader_at == Some(stage) {
+                self.lose_leader_at = None;
                 deadline += LEADERLESS;
                 told.loss = Loss::strike(self.world).await?;
                 match &told.loss {
