@@ -142,6 +142,18 @@ async fn judgement(n: &Inner, out: &mut Vec<Family>) {
             open.count() as f64,
         ));
     }
+    if let Some(indexed) = n
+        .slots
+        .decision
+        .ask(ASK, hale_decision::actor::Message::Indexed)
+        .await
+    {
+        out.push(Family::gauge(
+            "hale_playbooks_indexed",
+            "Playbooks that incidents are matched with; 0 while they are read after a start.",
+            indexed.unwrap_or_default() as f64,
+        ));
+    }
     let mut runs = Family::new(
         Kind::Counter,
         "hale_executions_total",
