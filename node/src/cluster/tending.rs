@@ -8,7 +8,7 @@ use hale_membership::{Contact, Event};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between two looks for others while there is nobody.
@@ -21,16 +21,16 @@ const LAST_ANSWERS: Duration = Duration::from_millis(300);
 /// How often the profile is renewed, and the book.
 const RENEW: Duration = Duration::from_secs(5);
 
-pub(super) fn spawn(runtime: &Runtime, shared: &Arc<Shared>, telling: &Telling) {
-    runtime.spawn(find_others(Arc::downgrade(shared)));
-    runtime.spawn(keep_roster(Arc::downgrade(shared)));
+pub(super) fn spawn(on: &Handle, shared: &Arc<Shared>, telling: &Telling) {
+    on.spawn(find_others(Arc::downgrade(shared)));
+    on.spawn(keep_roster(Arc::downgrade(shared)));
     let telling = Telling {
         host: telling.host.clone(),
         zone: telling.zone.clone(),
         http: telling.http,
         tags: telling.tags.clone(),
     };
-    runtime.spawn(renew(Arc::downgrade(shared), telling));
+    on.spawn(renew(Arc::downgrade(shared), telling));
 }
 
 /// While nobody is known to live: asks nodes where they were last seen, and the seeds.
