@@ -25,7 +25,7 @@ pub(super) fn seats(nodes: usize) -> (usize, usize) {
     (voters, nodes.saturating_sub(voters).min(2))
 }
 
-/// How many decide and how many stand by now, as the founder knows it.
+/// How many decide and how many stand by now, as the first node knows it.
 async fn seated(fleet: &Fleet) -> Result<(usize, usize), DemoError> {
     let view = fleet.members[0].asker.get("/v1/voters").await?;
     let seats = view["voters"].as_array().map(Vec::as_slice);
