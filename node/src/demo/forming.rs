@@ -25,7 +25,7 @@ pub(super) fn seats(nodes: usize) -> (usize, usize) {
     (voters, nodes.saturating_sub(voters).min(2))
 }
 
-/// How many decide and how many stand by now, as the first node knows it.
+/// How many decide and how many stand by now, as the first host knows it.
 async fn seated(fleet: &Fleet) -> Result<(usize, usize), DemoError> {
     let view = fleet.members[0].asker.get("/v1/voters").await?;
     let seats = view["voters"].as_array().map(Vec::as_slice);
@@ -77,6 +77,7 @@ async fn learn(world: &World, screen: &mut Screen, began: Instant) -> Result<Dur
     let learning = Instant::now();
     let nodes = world.fleet.members.len();
     let mut formed = None;
+    let mut knows_playbooks = false;
     loop {
         tokio::time::sleep(LOOK).await;
         let now = seated(&world.fleet).await?;
@@ -87,11 +88,19 @@ async fn learn(world: &World, screen: &mut Screen, began: Instant) -> Result<Dur
                 screen.step(began.elapsed(), "complete", Look::Good, &text);
             }
         }
+        if !knows_playbooks {
+            let indexed = world
+                .holder()
+                .asker
+                .metric("hale_playbooks_indexed")
+                .await?;
+            knows_playbooks = indexed.is_some_and(|n| n > 0.0);
+        }
         let past = learning.elapsed();
         match formed {
-            Some(formed) if past >= LEARN => {
+            Some(formed) if past >= LEARN && (knows_playbooks || past >= FORM) => {
                 let host = &world.holder().host;
-                let seconds = LEARN.as_secs();
+                let seconds = past.as_secs();
                 screen.note(&format!(
                     "learned what is normal on {host} for {seconds} seconds"
                 ));
