@@ -379,7 +379,7 @@ fn processes_with(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_demo_heals_everything_within_a_minute_and_leaves_nothing_behind() {
+fn the_demo_heals_everything_and_survives_its_leader_within_a_minute_and_leaves_nothing_behind() {
     let scratch = Scratch::new();
     let mut command = hale_command(&["demo", "--json"]);
     command.env("TMPDIR", scratch.dir());
@@ -419,6 +419,19 @@ fn the_demo_heals_everything_within_a_minute_and_leaves_nothing_behind() {
             );
         }
     }
+    let cluster = &told["cluster"];
+    assert_eq!(cluster["nodes"], 3, "{cluster:#}");
+    assert_eq!(cluster["record_kept"], true, "{cluster:#}");
+    assert_eq!(cluster["chains_equal"], true, "{cluster:#}");
+    let (killed, holder) = (&cluster["killed"], &faults[0]["story"][0]["host"]);
+    assert!(killed.is_string(), "no leader was killed: {cluster:#}");
+    assert_ne!(killed, holder, "the host that was healed was killed");
+    assert_ne!(killed, &cluster["new_leader"], "{cluster:#}");
+    let ms = |what: &str| {
+        let ms = cluster[what].as_u64();
+        ms.unwrap_or_else(|| panic!("{what} is not told: {cluster:#}"))
+    };
+    let (formed, led, caught_up) = (ms("formed_ms"), ms("new_leader_ms"), ms("caught_up_ms"));
     let left: Vec<_> = std::fs::read_dir(scratch.dir())
         .unwrap()
         .flatten()
@@ -437,7 +450,8 @@ fn the_demo_heals_everything_within_a_minute_and_leaves_nothing_behind() {
     let each: Vec<String> = faults.iter().map(seconds).collect();
     writeln!(
         std::io::stderr(),
-        "\ndemo: {:.1} s; from breaking to record: {}",
+        "\ndemo: {:.1} s; from breaking to record: {}; 3 nodes formed in {formed} ms, another led \
+         {led} ms after the leader was killed, which caught up in {caught_up} ms",
         ended.took.as_secs_f64(),
         each.join(", ")
     )

@@ -17,6 +17,7 @@ fn everything_that_is_promised_can_be_typed() {
     for line in [
         "hale node --config /etc/hale.toml --listen 127.0.0.1:0 --interval 250ms --data-dir /tmp/x",
         "hale demo --keep --only shop --json",
+        "hale demo --nodes 7",
         "hale status --json",
         "hale --json status",
         "hale incidents",
@@ -88,6 +89,8 @@ fn what_makes_no_sense_is_a_usage_error() {
         "hale freeze",
         "hale incidents --limit 0",
         "hale node --interval 5",
+        "hale demo --nodes 0",
+        "hale demo --nodes 10",
         "hale token",
         "hale token create --ttl 31d",
         "hale token create --ttl 0s",

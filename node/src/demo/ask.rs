@@ -100,6 +100,19 @@ impl Asker {
         response.json().await.map_err(failed(path))
     }
 
+    /// One of its metrics, if it has a single value.
+    pub(super) async fn metric(&self, name: &str) -> Result<Option<f64>, DemoError> {
+        let path = "/metrics";
+        let request = self.http.get(format!("{}{path}", self.root));
+        let request = request.bearer_auth(&self.token).timeout(PATIENCE);
+        let response = request.send().await.and_then(|r| r.error_for_status());
+        let text = response.map_err(failed(path))?.text().await;
+        let text = text.map_err(failed(path))?;
+        let values = text.lines().filter_map(|l| l.split_once(' '));
+        let found = values.into_iter().find(|(n, _)| *n == name);
+        Ok(found.and_then(|(_, value)| value.parse().ok()))
+    }
+
     /// Follows what happens there.
     pub(super) async fn follow(&self) -> Result<Events, DemoError> {
         let path = "/v1/events?follow=true";

@@ -90,6 +90,29 @@ pub(super) fn stop(dir: &Path) {
     fs::remove_file(pid_file(dir)).ok();
 }
 
+/// Ends the service and whatever would start it again: a playbook that broke off may have left a
+/// restart behind, which knows no better than to finish.
+pub(super) fn sweep(dir: &Path) {
+    let ours = dir.to_string_lossy();
+    let is_ours = |pid: &rustix::process::Pid| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let args = String::from_utf8_lossy(&command);
+        let mut args = args.split('\0').skip(1);
+        args.next() == Some("demo-service") && args.any(|a| a == ours)
+    };
+    let all = || {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
+        pids.filter_map(rustix::process::Pid::from_raw)
+    };
+    // The second look finds what the first had just started.
+    for _ in 0..2 {
+        for pid in all().filter(is_ours) {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
 /// Hangs the service: it keeps its port and answers nothing.
 pub(super) fn hang(dir: &Path) -> Result<(), DemoError> {
     let pid =

@@ -198,7 +198,7 @@ impl Drop for World {
             task.abort();
         }
         self.postgres = None;
-        service::stop(&self.dir);
+        service::sweep(&self.dir);
         std::fs::remove_dir_all(&self.dir).ok();
     }
 }
