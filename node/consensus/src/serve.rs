@@ -99,6 +99,9 @@ impl Shell {
             }
             Request::Group => Reply::Group(self.group()),
             Request::PreVote(last) => Reply::PreVoted(self.would_vote(&running, last)),
+            Request::TakeOver if !self.is_able() => {
+                Reply::Unable("this node can't lead now".into())
+            }
             Request::TakeOver => {
                 self.standing.take_over.send_modify(|n| *n += 1);
                 Reply::Taken

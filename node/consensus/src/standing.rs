@@ -141,17 +141,31 @@ impl Shell {
 
     /// See [`crate::Consensus::age`].
     pub(crate) fn age(&self) -> Option<Duration> {
-        let own = self.running().ok().and_then(|running| {
-            let ago = running.raft.metrics().borrow().millis_since_quorum_ack;
-            match ago {
-                Some(ms) if self.leads() => Some(Duration::from_millis(ms)),
-                _ if self.is_seated() => self.standing.heard_at().map(|at| at.elapsed()),
-                _ => None,
-            }
-        });
+        let own = match self.running() {
+            Ok(running) if self.leads() => self.since_quorum(&running),
+            Ok(_) if self.is_seated() => self.standing.heard_at().map(|at| at.elapsed()),
+            _ => None,
+        };
         match (own, self.mirror.age()) {
             (Some(own), Some(told)) => Some(own.min(told)),
             (own, told) => own.or(told),
+        }
+    }
+
+    /// How long ago a quorum had acknowledged this leader. openraft's own measure stands still while
+    /// nothing changes, as on a leader that is cut off.
+    fn since_quorum(&self, running: &Running) -> Option<Duration> {
+        let voters = running.group().voters;
+        let acks = locked(&self.asker.acks);
+        let others = voters.iter().filter(|p| p.node != self.me.node);
+        let mut ago: Vec<Duration> = others
+            .filter_map(|p| acks.get(&p.node).map(Instant::elapsed))
+            .collect();
+        ago.sort_unstable();
+        // With this node's own voice so many more make a majority.
+        match voters.len() / 2 {
+            0 => Some(Duration::ZERO),
+            more => ago.get(more - 1).copied(),
         }
     }
 
