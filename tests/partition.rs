@@ -54,9 +54,14 @@ fn a_minority_grants_nothing(fleet: &Fleet, network: &Network) {
         let ran = fleet.hold(n, "b");
         assert!(ran.is_none(), "{}: {ran:?}", fleet.members[n].host);
         assert!(!write(fleet, n, "the smaller side", 11));
-        let readiness = fleet.members[n].open_client().try_get("/readyz");
-        assert_eq!(readiness.status, 503, "{}", readiness.text());
     }
+    let readiness = fleet.members[leader].open_client().try_get("/readyz");
+    assert_eq!(readiness.status, 503, "{}", readiness.text());
+    let stale = fleet.members[leader]
+        .client()
+        .try_get("/v1/leases?consistency=stale");
+    let age: u64 = stale.headers["hale-age-ms"].parse().unwrap();
+    assert!(age > 5_000, "what the old leader knows is {age} ms old");
     assert!(write(fleet, most[1], "the larger side", 12));
     assert!(fleet.ticks("b").is_empty(), "the smaller side never acts");
     network.heal();
