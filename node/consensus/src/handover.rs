@@ -19,7 +19,7 @@ const ELECTED: Duration = Duration::from_secs(4);
 /// Who acknowledged something within this time is fit to succeed.
 const RECENT: Duration = Duration::from_secs(1);
 /// A sync of the log that takes longer than this is a stuck disk.
-const STUCK: Duration = Duration::from_secs(2);
+pub(crate) const STUCK: Duration = Duration::from_secs(2);
 /// How often the disk is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -171,7 +171,7 @@ pub(crate) async fn watch_the_disk(shell: Arc<Shell>) {
         let Ok(running) = shell.running() else {
             continue;
         };
-        let stuck = running.log.stuck_for().filter(|t| *t > STUCK);
+        let stuck = running.log.syncs().oldest().filter(|t| *t > STUCK);
         let trouble = match (stuck, shell.has_room()) {
             (Some(t), _) => Some(format!("the log's disk has not answered for {t:?}")),
             (None, Err(e)) => Some(e.to_string()),

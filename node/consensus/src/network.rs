@@ -1,7 +1,9 @@
 //! Raft's words between nodes. The bytes travel by a [`PeerTransport`], which knows nothing of
 //! Raft; here they are framed, bounded, and checked.
 
+use crate::handover::STUCK;
 use crate::store::locked;
+use crate::store::syncs::Syncs;
 use crate::types::{Group, LogId, Pack, Peer, Types};
 use crate::voices::is_near;
 use hale_model::NodeId;
@@ -18,6 +20,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -234,12 +237,26 @@ impl Asker {
     }
 }
 
-impl RaftNetworkFactory<Types> for Asker {
+/// The lines to the peers, as openraft has them made.
+pub(crate) struct Lines {
+    asker: Asker,
+    syncs: Syncs,
+}
+
+impl Lines {
+    /// `syncs` are those of this node's own log.
+    pub(crate) fn new(asker: Asker, syncs: Syncs) -> Self {
+        Self { asker, syncs }
+    }
+}
+
+impl RaftNetworkFactory<Types> for Lines {
     type Network = Line;
 
     async fn new_client(&mut self, target: u64, node: &Peer) -> Line {
         Line {
-            asker: self.clone(),
+            asker: self.asker.clone(),
+            syncs: self.syncs.clone(),
             target,
             peer: node.clone(),
         }
@@ -249,6 +266,7 @@ impl RaftNetworkFactory<Types> for Asker {
 /// The line to one peer.
 pub(crate) struct Line {
     asker: Asker,
+    syncs: Syncs,
     target: u64,
     peer: Peer,
 }
@@ -276,6 +294,17 @@ impl Line {
     }
 }
 
+impl Line {
+    /// Waits until this node's own disk has all up to here.
+    async fn on_disk(&self, up_to: Option<LogId>) -> Result<(), RpcError> {
+        let Some(id) = up_to else {
+            return Ok(());
+        };
+        let reached = self.syncs.reached(id.index).await;
+        reached.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))
+    }
+}
+
 fn unexpected<E: std::error::Error>() -> RpcError<E> {
     RPCError::Unreachable(Unreachable::new(&AskError::Unexpected))
 }
@@ -287,19 +316,31 @@ impl RaftNetwork<Types> for Line {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
         let term = rpc.vote.leader_id.term;
-        match self
+        let last = rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id);
+        // Who is led by a node that can't write shall elect another.
+        if !rpc.entries.is_empty() && self.syncs.oldest().is_some_and(|owed| owed > STUCK) {
+            let stuck = io::Error::from(io::ErrorKind::TimedOut);
+            return Err(RPCError::Unreachable(Unreachable::new(&stuck)));
+        }
+        // Nobody is told that more is committed than this node's own disk has.
+        self.on_disk(rpc.leader_commit).await?;
+        let reply = match self
             .ask(Lane::Urgent, Request::Append(rpc), &option)
             .await?
         {
             Reply::Append(AppendEntriesResponse::HigherVote(vote)) if !is_near(term, &vote) => {
-                Err(unexpected())
+                return Err(unexpected());
             }
             Reply::Append(reply) => {
                 locked(&self.asker.acks).insert(self.peer.node, Instant::now());
-                Ok(reply)
+                reply
             }
-            _ => Err(unexpected()),
-        }
+            _ => return Err(unexpected()),
+        };
+        // openraft counts this node's own copy from the moment it is written; with the peer's it
+        // may make a quorum.
+        self.on_disk(last).await?;
+        Ok(reply)
     }
 
     async fn install_snapshot(

@@ -257,7 +257,7 @@ pub fn restore(
         index: place.index.saturating_add(1),
         ..place
     };
-    let log = LogStore::open(&dir.join("log"))?;
+    let log = LogStore::open(&dir.join("log"), me.raft_id())?;
     let made = make_alone(dir, &log, &peer, at, &told);
     log.close();
     made?;

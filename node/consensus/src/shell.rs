@@ -4,7 +4,7 @@
 use crate::chain_store::ChainStore;
 use crate::ledger::Ledger;
 use crate::mirror::Mirror;
-use crate::network::Asker;
+use crate::network::{Asker, Lines};
 use crate::proposer::Queue;
 use crate::serve::{Followers, Inbound};
 use crate::standing::Standing;
@@ -174,7 +174,7 @@ impl Shell {
             let lock = claim(dir, self.me.node, self.config.cluster)?;
             *locked(&self.lock) = Some(lock);
         }
-        let log = LogStore::open(&dir.join("log"))?;
+        let log = LogStore::open(&dir.join("log"), self.me.node.raft_id())?;
         let opened = self.open_with(&log).await;
         if opened.is_err() {
             log.close();
@@ -192,7 +192,7 @@ impl Shell {
             let raft = Raft::new(
                 self.me.node.raft_id(),
                 config,
-                self.asker.clone(),
+                Lines::new(self.asker.clone(), log.syncs().clone()),
                 log.clone(),
                 machine.clone(),
             )
@@ -340,8 +340,12 @@ async fn failure(running: &Running) -> Option<String> {
             Err(e) => return Some(e.to_string()),
             Ok(()) => {}
         }
-        if metrics.changed().await.is_err() {
-            return None;
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() {
+                return None;
+            },
+            // Raft may have nothing to write, and so not know yet.
+            why = running.log.syncs().failed() => return Some(why),
         }
     }
 }

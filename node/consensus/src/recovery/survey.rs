@@ -108,7 +108,7 @@ impl Opened {
         let lock = store::claim(dir, node, cluster)?;
         let (state, progress, ledger) = StateStore::open(&dir.join("state"))?;
         drop(state);
-        let log = LogStore::open(&dir.join("log"))?;
+        let log = LogStore::open(&dir.join("log"), node.raft_id())?;
         let looked = look(dir, node, &log, progress, ledger, chain);
         match looked {
             Ok(survey) => Ok(Self {

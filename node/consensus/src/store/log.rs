@@ -3,6 +3,7 @@
 mod words;
 
 use self::words::{WalId, WalVote, Words};
+use super::syncs::{InFlight, Syncs};
 use super::{StoreError, fatal, locked, write_by};
 use crate::types::{LogEntry, LogId, StorageError, Types, Vote};
 use hale_model::wire;
@@ -10,14 +11,13 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use raft_log::{Callback, RaftLog};
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A chunk of the log is one file; those that hold only purged entries are deleted.
@@ -30,47 +30,20 @@ const MAX_READ_BYTES: usize = 6 << 20;
 
 /// Who waits for the disk.
 enum Flushed {
-    Raft(LogFlushed<Types>, InFlight),
+    /// Raft itself, unless it was told to go on.
+    Raft(Option<LogFlushed<Types>>, InFlight),
     Caller(oneshot::Sender<io::Result<()>>),
     Thread(mpsc::Sender<io::Result<()>>),
-}
-
-/// Syncs that the disk has not answered yet, by when they were asked for.
-#[derive(Clone, Default)]
-struct Pending(Arc<Mutex<(u64, BTreeMap<u64, Instant>)>>);
-
-impl Pending {
-    fn begin(&self) -> InFlight {
-        let mut pending = locked(&self.0);
-        pending.0 += 1;
-        let number = pending.0;
-        pending.1.insert(number, Instant::now());
-        InFlight(self.clone(), number)
-    }
-
-    fn oldest(&self) -> Option<Duration> {
-        locked(&self.0)
-            .1
-            .first_key_value()
-            .map(|(_, at)| at.elapsed())
-    }
-}
-
-/// One of them, until it is dropped.
-struct InFlight(Pending, u64);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        locked(&self.0.0).1.remove(&self.1);
-    }
 }
 
 impl Callback for Flushed {
     fn send(self, result: io::Result<()>) {
         match self {
             Self::Raft(callback, in_flight) => {
-                drop(in_flight);
-                callback.log_io_completed(result);
+                in_flight.done(&result);
+                if let Some(callback) = callback {
+                    callback.log_io_completed(result);
+                }
             }
             Self::Caller(sender) => drop(sender.send(result)),
             Self::Thread(sender) => drop(sender.send(result)),
@@ -127,13 +100,15 @@ pub(crate) struct LogStore {
     path: PathBuf,
     /// Empty once closed.
     wal: Arc<Mutex<Option<RaftLog<Words>>>>,
-    pending: Pending,
+    syncs: Syncs,
+    /// This node's number in the group.
+    me: u64,
 }
 
 impl LogStore {
     /// Opens the log in `path`, or makes an empty one. An entry that a crash cut short was never
-    /// acknowledged and is dropped; any other damage is an error.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    /// acknowledged and is dropped; any other damage is an error. `me` is whose log it is.
+    pub(crate) fn open(path: &Path, me: u64) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(StoreError::io(path))?;
         write_tail_again(path).map_err(StoreError::io(path))?;
         let mut config = raft_log::Config::new(path.display());
@@ -153,7 +128,8 @@ impl LogStore {
         Ok(Self {
             path: path.to_owned(),
             wal: Arc::new(Mutex::new(Some(wal))),
-            pending: Pending::default(),
+            syncs: Syncs::default(),
+            me,
         })
     }
 
@@ -188,9 +164,9 @@ impl LogStore {
         }
     }
 
-    /// For how long the disk has not answered the oldest sync, if one waits.
-    pub(crate) fn stuck_for(&self) -> Option<Duration> {
-        self.pending.oldest()
+    /// What the disk still owes.
+    pub(crate) fn syncs(&self) -> &Syncs {
+        &self.syncs
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
@@ -381,18 +357,26 @@ impl RaftLogStorage<Types> for LogStore {
         saved.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Write, e))
     }
 
+    /// openraft reads it when it starts, and leads on at once where it says that this node was
+    /// elected. But what a leader replicated may be gone from its own disk after a crash, and
+    /// another entry must not take its place in the same term: it has to be elected again.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         let vote = self.with(|wal| Ok(wal.log_state().vote().copied()));
-        vote.map(|v| v.map(Vote::from))
-            .map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Read, e))
+        let vote = vote.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Read, e))?;
+        Ok(vote.map(|mut vote| {
+            vote.committed &= vote.node != self.me;
+            Vote::from(vote)
+        }))
     }
 
     /// How far was committed is a hint for the next start, so nobody waits for it. What the log
-    /// does not hold (a snapshot was installed) or held before is left out.
+    /// does not hold (a snapshot was installed) or held before is left out. It is applied next:
+    /// not before the disk has it.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         let Some(id) = committed.map(WalId::from) else {
             return Ok(());
         };
+        self.syncs.reached(id.index).await.map_err(write_error)?;
         self.with(|wal| {
             let state = wal.log_state();
             if Some(&id) > state.last() || Some(&id) <= state.committed() {
@@ -419,9 +403,17 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let records: io::Result<Vec<_>> = entries.into_iter().map(|e| encode(&e)).collect();
-        let in_flight = self.pending.begin();
+        let mut records = records.map_err(write_error)?;
+        let first = records.first().map_or(u64::MAX, |(id, _)| id.index);
+        let in_flight = self.syncs.begin(first);
         self.with(|wal| {
-            let mut records = records?;
+            // Whoever leads this term makes the entry now: its own disk may work while the
+            // others' do. Any other answers its leader with this.
+            let leads = |vote: &WalVote| {
+                let last = records.last().map(|(id, _)| id.term);
+                vote.committed && vote.node == self.me && Some(vote.term) == last
+            };
+            let leads = wal.log_state().vote().is_some_and(leads);
             // What was purged is applied and in a snapshot: there is nothing to write again.
             let purged = wal.log_state().purged().map(|p| p.index);
             records.retain(|(id, _)| Some(id.index) > purged);
@@ -435,7 +427,12 @@ impl RaftLogStorage<Types> for LogStore {
                 truncate(wal, first.index)?;
             }
             wal.append(records)?;
-            wal.flush(true, Some(Flushed::Raft(callback, in_flight)))
+            if leads {
+                wal.flush(true, Some(Flushed::Raft(None, in_flight)))?;
+                callback.log_io_completed(Ok(()));
+                return Ok(());
+            }
+            wal.flush(true, Some(Flushed::Raft(Some(callback), in_flight)))
         })
         .map_err(write_error)
     }

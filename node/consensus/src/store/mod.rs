@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod snapshot;
 pub(crate) mod state;
+pub(crate) mod syncs;
 #[cfg(test)]
 mod tests;
 

@@ -13,7 +13,7 @@ struct Fresh;
 impl StoreBuilder<Types, LogStore, Machine, TempDir> for Fresh {
     async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError> {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(&dir.path().join("log")).unwrap();
+        let log = LogStore::open(&dir.path().join("log"), u64::MAX).unwrap();
         let chain = Arc::new(InMemory::default());
         let machine = Machine::open(
             dir.path(),
