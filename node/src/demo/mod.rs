@@ -94,6 +94,8 @@ pub(crate) async fn run(options: DemoOptions) -> Result<ExitCode, DemoError> {
     };
     // Whatever ends it drops the world, and with it everything it started.
     tokio::select! {
+        biased;
+        // First, since the end of `--keep` is told by the same signal and is no interruption.
         outcome = work => outcome,
         () = told_to_end() => Err(DemoError::Interrupted),
     }
