@@ -337,8 +337,8 @@ mod tables {
         check(
             &leases::waits(&[wait]),
             &[
-                "WAITS  FOR         PLAYBOOK     NODE      EXECUTION",
-                "    1  host:db-01  tmp_cleanup  02020202  exe_19700101_000000_00000007",
+                "WAITS  ON          FOR       NODE      EXECUTION",
+                "    1  host:db-01  its turn  02020202  exe_19700101_000000_00000007",
             ],
         );
     }

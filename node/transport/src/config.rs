@@ -112,7 +112,7 @@ impl Default for Limits {
             idle: Duration::from_secs(20),
             handshake: Duration::from_secs(3),
             first_pause: Duration::from_millis(25),
-            longest_pause: Duration::from_secs(2),
+            longest_pause: Duration::from_secs(1),
         }
     }
 }
