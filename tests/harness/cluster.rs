@@ -19,7 +19,7 @@ const HOLD_TICKS: u32 = 20;
 /// The nodes. They end, by their pids, when this is dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    /// The nodes, the first node first.
+    /// The nodes; the first one makes the cluster.
     pub members: Vec<Member>,
     /// The directory of it all.
     pub scratch: Scratch,
@@ -30,7 +30,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// One that is not founded yet, and the first node not started.
+    /// One that is not made yet: its first node is not started.
     pub fn new(network: Option<Network>) -> Self {
         let scratch = Scratch::new();
         let sections = sections(&scratch);
@@ -81,7 +81,7 @@ impl Fleet {
         n
     }
 
-    /// Founds the cluster, starts the first node, and makes a token for all others.
+    /// Makes the cluster, starts its first node, and makes a token for all others.
     #[track_caller]
     pub fn found(&mut self) {
         self.members[0].init().succeeded();
@@ -97,7 +97,7 @@ impl Fleet {
         made["token"].as_str().unwrap().to_owned()
     }
 
-    /// The command line by which another host joins through the first node.
+    /// The command line by which another host joins through the first.
     pub fn joining(&self) -> Start {
         Start::Join(vec![self.members[0].seed()], self.join.clone())
     }
