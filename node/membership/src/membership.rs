@@ -21,6 +21,10 @@ const SEED_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// So many wrong profiles in one exchange are taken for mistakes: of nodes that were removed a moment
 /// ago, or not heard of yet.
 const MAX_WRONG_PROFILES: u64 = 64;
+/// About so many of all members look after one that is said to be down.
+const LOOK_AFTER: usize = 8;
+/// How often, and whom, a node greets whose rejoining nobody has answered.
+const REJOIN: (Duration, usize) = (Duration::from_secs(1), 3);
 /// The most seeds.
 const MAX_SEEDS: usize = 64;
 
@@ -169,6 +173,8 @@ pub struct Membership {
     /// The size that foca is tuned for.
     tuned_for: usize,
     has_left: bool,
+    /// Whether anybody has been heard since this node last took up a new life.
+    is_heard: bool,
     counts: Counts,
 }
 
@@ -211,6 +217,7 @@ impl Membership {
             said: 0,
             tuned_for: 1,
             has_left: false,
+            is_heard: false,
             counts: Counts::default(),
             settings,
         };
@@ -257,6 +264,8 @@ impl Membership {
         let mut all: Vec<_> = self
             .foca
             .iter_membership_state()
+            // An earlier life of this node's, which others took for down, is nobody.
+            .filter(|m| m.id().contact.node != me.id().contact.node)
             .chain([&me])
             .map(|m| Member {
                 contact: m.id().contact,
@@ -306,7 +315,9 @@ impl Membership {
             // Only the one that was set last: there is one chain of each.
             Alarm::Seeds if self.now >= self.seeds_at => self.ask_seeds(out),
             Alarm::Exchange if self.now >= self.exchange_at => self.exchange(out),
-            Alarm::Seeds | Alarm::Exchange => {}
+            Alarm::Greet(contact) => self.greet(contact, out),
+            Alarm::Rejoin if !self.is_heard => self.rejoin(out),
+            Alarm::Seeds | Alarm::Exchange | Alarm::Rejoin => {}
             Alarm::Profile => self.say_profile(),
         }
     }
@@ -344,14 +355,28 @@ impl Membership {
     fn notice(&mut self, note: OwnedNotification<Id>, out: &mut Vec<Effect>) {
         match note {
             OwnedNotification::MemberUp(id) => out.push(Effect::Up(id.contact)),
-            OwnedNotification::MemberDown(id) => out.push(Effect::Down(id.contact)),
+            OwnedNotification::MemberDown(id) => {
+                out.push(Effect::Down(id.contact));
+                // It may have been slandered, and two that take each other for down do not talk:
+                // one that lives answers this, and is told what is said of it.
+                if self.rng.below(self.foca.num_members() + 1) < LOOK_AFTER {
+                    self.timers.set(self.now, Alarm::Greet(id.contact));
+                }
+            }
             OwnedNotification::Rename(before, after) if before.contact != after.contact => {
                 out.push(Effect::Up(after.contact));
             }
             // The first peer: what it knows is asked for at once. SWIM alone tells a newcomer
             // only of what fits some packets.
-            OwnedNotification::Active => self.exchange(out),
+            OwnedNotification::Active => {
+                self.is_heard = true;
+                self.exchange(out);
+            }
             OwnedNotification::Rejoin(id) => {
+                // foca says so once and is then silent until somebody speaks to it: nobody does, if
+                // all take the new life for down too before they have heard of it.
+                self.is_heard = false;
+                self.timers.set(self.now + REJOIN.0, Alarm::Rejoin);
                 out.push(Effect::Rejoined {
                     incarnation: id.incarnation,
                 });
@@ -418,20 +443,31 @@ impl Membership {
             return;
         }
         for contact in self.seeds.clone() {
-            // Which life it lives is not known; an announcement is taken by any.
-            self.drive(out, |f, r| {
-                f.announce(
-                    Id {
-                        contact,
-                        incarnation: 0,
-                    },
-                    r,
-                )
-            });
+            self.greet(contact, out);
         }
         self.seeds_at = self.now + self.spread(self.seed_pause);
         self.timers.set(self.seeds_at, Alarm::Seeds);
         self.seed_pause = (self.seed_pause * 2).min(SEED_PAUSES.1);
+    }
+
+    /// Says hello; which life the other lives is not known, and any takes it.
+    fn greet(&mut self, contact: Contact, out: &mut Vec<Effect>) {
+        let incarnation = 0;
+        let to = Id {
+            contact,
+            incarnation,
+        };
+        self.drive(out, |f, r| f.announce(to, r));
+    }
+
+    fn rejoin(&mut self, out: &mut Vec<Effect>) {
+        let known = self.foca.iter_membership_state();
+        let mut known: Vec<_> = known.map(|m| m.id().contact).collect();
+        for _ in 0..REJOIN.1.min(known.len()) {
+            let contact = known.swap_remove(self.rng.below(known.len()));
+            self.greet(contact, out);
+        }
+        self.timers.set(self.now + REJOIN.0, Alarm::Rejoin);
     }
 
     fn exchange(&mut self, out: &mut Vec<Effect>) {

@@ -1,7 +1,7 @@
 //! What is to be done later. Every timer comes, however late; those that are late together come
 //! in foca's own order.
 
-use crate::identity::Id;
+use crate::identity::{Contact, Id};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -16,6 +16,10 @@ pub(crate) enum Alarm {
     Exchange,
     /// Tell a profile that has changed.
     Profile,
+    /// Say hello to a member that is said to be down.
+    Greet(Contact),
+    /// Say hello to some, while nobody has answered since this node's last life began.
+    Rejoin,
 }
 
 #[derive(Debug, PartialEq, Eq)]

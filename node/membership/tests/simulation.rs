@@ -441,3 +441,63 @@ fn a_node_off_the_roster_is_down_whatever_it_says() {
         .unwrap();
     assert_eq!((seen.state, seen.profile), (State::Down, None));
 }
+
+/// What a member tells in an exchange that takes all others for down.
+fn slander(world: &World, of: &[usize], told: usize) -> Vec<u8> {
+    let settings = Settings {
+        key: key(4),
+        addr: contact(4).addr,
+        started_ms: 1_000_000,
+        seed: 7,
+        admit: Arc::new(|_| true),
+        tuning: Tuning::default(),
+    };
+    let mut liar = Membership::new(settings, &profile(4)).unwrap();
+    let known = world.nodes[told].as_ref().unwrap().everything().unwrap();
+    liar.on(ms(1), Event::Everything(known));
+    for n in of {
+        liar.on(ms(1), Event::Evict(key(*n).node_id()));
+    }
+    liar.everything().unwrap()
+}
+
+#[test]
+fn members_that_are_slandered_again_and_again_are_soon_alive_for_all_again() {
+    for seed in 1..20 {
+        let mut world = World::new(seed, 2);
+        for n in 0..4 {
+            world.start(n, &[0]);
+        }
+        // The liar says what it says and answers nobody.
+        world.nodes.push(None);
+        world.started.push(Duration::ZERO);
+        let all_alive = |w: &World| {
+            let alive = |n: &Membership| {
+                let members = n.members();
+                let lives = |n: usize| {
+                    let found = members.iter().find(|m| m.contact == contact(n));
+                    found.is_some_and(|m| m.state == State::Alive)
+                };
+                (0..4).all(lives)
+            };
+            w.nodes.iter().flatten().all(alive)
+        };
+        assert!(
+            world.run(ms(20_000), all_alive),
+            "seed {seed}: they never met"
+        );
+        for round in 0..25usize {
+            // One, or each in turn, is told that all others are down, at times that fall anywhere.
+            let told = if seed % 2 == 0 { 1 } else { round % 4 };
+            let others: Vec<usize> = (0..4).filter(|n| *n != told).collect();
+            let bytes = slander(&world, &others, told);
+            world.give(told, Event::Everything(bytes));
+            let pause = ms(world.random(400));
+            world.run(pause, |_| false);
+        }
+        assert!(
+            world.run(ms(8_000), all_alive),
+            "seed {seed}: they are not all alive again"
+        );
+    }
+}
