@@ -9,7 +9,9 @@ use hale_model::ledger::{Command, Signed};
 pub fn may_forward(from: &NodeId, command: &Command) -> bool {
     let own = |entry: &Signed| entry.signer == *from;
     match command {
-        Command::Expire { .. }
+        // Founding is not forwarded; who comes later is admitted, with a token.
+        Command::Enrol { .. }
+        | Command::Expire { .. }
         | Command::ExpireToken { .. }
         | Command::ExpireWait { .. }
         | Command::Refill { .. }
@@ -19,8 +21,7 @@ pub fn may_forward(from: &NodeId, command: &Command) -> bool {
         Command::Recovered { by, entry, .. } => by == from && own(entry),
         Command::Acquire(ask) => ask.holder == *from && own(&ask.entry),
         Command::AskApproval(ask) => ask.node == *from && own(&ask.entry),
-        Command::Enrol { entry, .. }
-        | Command::Close { entry, .. }
+        Command::Close { entry, .. }
         | Command::Append { entry }
         | Command::Answer { entry, .. }
         | Command::CloseApproval { entry, .. }

@@ -12,7 +12,7 @@ enum May {
 
 fn may(command: &Command) -> (&'static str, May) {
     match command {
-        Command::Enrol { .. } => ("enrol", May::Itself),
+        Command::Enrol { .. } => ("enrol", May::Nobody),
         Command::Acquire(_) => ("acquire", May::Itself),
         Command::Renew { .. } => ("renew", May::Itself),
         Command::Expire { .. } => ("expire", May::Nobody),
