@@ -159,7 +159,7 @@ enum Forged {
     Entries(u64, u64),
     Propose,
     ReadIndex,
-    Follow,
+    Follow(u64, u32),
     Group,
     PreVote(Option<LogId>),
     TakeOver,
@@ -296,4 +296,24 @@ async fn a_voter_that_missed_a_change_of_voters_follows_the_leader_it_brought() 
         cluster.node(2).group().votes(&id(3))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_has_few_questions_for_news_waiting_at_a_time() {
+    let cluster = Cluster::of(1, 5_000).await;
+    let node = cluster.node(0);
+    let (member, after) = (key(9).node_id(), node.metrics().applied);
+    let ask = |of: NodeId| {
+        let (node, frame) = (cluster.node(0), frame(&Forged::Follow(after, 1_000)));
+        tokio::spawn(async move { node.serve(of, &frame).await.len() })
+    };
+    let asked: Vec<_> = (0..10).map(|_| ask(member)).collect();
+    until("some are refused", || node.metrics().refused == 6).await;
+    // Others are not in its way, and it may ask again once it was answered.
+    assert!(ask(key(8).node_id()).await.unwrap() > 0);
+    for one in asked {
+        assert!(one.await.unwrap() > 0);
+    }
+    assert!(ask(member).await.unwrap() > 0);
+    assert_eq!(node.metrics().refused, 6);
 }
