@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a node of a cluster may take until it is ready, on a busy machine.
-const READY: Duration = Duration::from_secs(40);
+const READY: Duration = Duration::from_secs(60);
 /// How long it may take to end when it is asked to.
 const STOP: Duration = Duration::from_secs(15);
 

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Between two writes of one client, and before it goes to another node.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// What was acknowledged: the text that names the entry, and when.
 type Acked = Arc<Mutex<Vec<(String, Instant)>>>;
