@@ -28,6 +28,7 @@ mod serve;
 mod shell;
 mod standing;
 mod store;
+mod telling;
 mod types;
 mod voices;
 

@@ -1,10 +1,11 @@
 //! What this node answers its peers: Raft's requests, stretches of the chain, forwarded commands.
 
 use crate::ledger::Ledger;
-use crate::network::{self, AskError, Lane, MAX_FRAME_BYTES, Reply, Request};
+use crate::network::{self, AskError, Lane, Reply, Request};
 use crate::proposer::write_here;
 use crate::shell::{Running, Shell};
 use crate::store::locked;
+use crate::telling::MAX_ENTRIES;
 use crate::types::{Pack, Peer, SnapshotMeta, Types, Vote};
 use crate::voices;
 use hale_model::NodeId;
@@ -14,7 +15,6 @@ use openraft::SnapshotSegmentId;
 use openraft::error::{InstallSnapshotError, SnapshotMismatch};
 use openraft::raft::{AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse};
 use openraft::storage::Snapshot;
-use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -23,18 +23,7 @@ use std::time::Duration;
 
 /// The largest snapshot taken from a peer, in bytes.
 const MAX_SNAPSHOT_BYTES: usize = 64 << 20;
-/// One answer holds so much of the chain, in entries and in bytes.
-const MAX_ENTRIES: u64 = 512;
-const MAX_ENTRIES_BYTES: usize = MAX_FRAME_BYTES / 2;
 const ENTRIES_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that a node outside the group may have us wait for news.
-const MAX_WAIT: Duration = Duration::from_secs(30);
-
-/// A node that follows asks one question at a time; those that it gave up may wait here a little
-/// longer. Each answer may be the whole state.
-const MAX_FOLLOWS: usize = 4;
-/// The chain is read in stretches of so many entries, until the answer is full.
-const READ_AT_ONCE: u64 = 16;
 
 /// A snapshot on its way in.
 #[derive(Default)]
@@ -79,24 +68,13 @@ impl Shell {
                 .await
                 .map_or_else(|e| unable(&e), Reply::Vote),
             Request::Snapshot(rpc) => self.take_snapshot(&running, rpc).await,
-            Request::Entries(from, to) => self.stretch(from, to),
+            Request::Entries(first, end) => self.tell_entries(from, first, end).await,
             Request::Propose(pack) => self.take_proposal(&running, from, pack).await,
             Request::ReadIndex => match running.raft.get_read_log_id().await {
                 Ok((read, _)) => Reply::ReadIndex(read.map(|id| id.index)),
                 Err(_) => Reply::NotLeader,
             },
-            Request::Follow { after, wait_ms } => {
-                let Some(_place) = self.followers.enter(from) else {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    return Reply::Unable("refused: it asks for news too often at once".into());
-                };
-                let wait = Duration::from_millis(u64::from(wait_ms)).min(MAX_WAIT);
-                match self.tell_follower(after, wait).await {
-                    Ok(Some(told)) => Reply::Followed(Box::new(told)),
-                    Ok(None) => Reply::Group(self.group()),
-                    Err(e) => unable(&e),
-                }
-            }
+            Request::Follow { after, wait_ms } => self.tell_news(from, after, wait_ms).await,
             Request::Group => Reply::Group(self.group()),
             Request::PreVote(last) => Reply::PreVoted(self.would_vote(&running, last)),
             Request::TakeOver if !self.is_able() => {
@@ -255,31 +233,6 @@ impl Shell {
         }
         Err(LedgerError::Storage(why))
     }
-
-    fn stretch(&self, from: u64, to: u64) -> Reply {
-        let to = to.min(from.saturating_add(MAX_ENTRIES));
-        let (mut out, mut bytes, mut next) = (vec![], 0, from);
-        while next < to {
-            let until = to.min(next.saturating_add(READ_AT_ONCE));
-            let entries = match self.chain.read(next..until) {
-                Ok(entries) => entries,
-                Err(e) => return Reply::Unable(e.to_string()),
-            };
-            let is_end = entries.len() < (until - next) as usize;
-            for entry in entries.iter().map(Entry::to_bytes) {
-                bytes += entry.len();
-                if bytes > MAX_ENTRIES_BYTES && !out.is_empty() {
-                    return Reply::Entries(out);
-                }
-                out.push(entry);
-            }
-            if is_end {
-                break;
-            }
-            next = until;
-        }
-        Reply::Entries(out)
-    }
 }
 
 impl Inbound {
@@ -312,35 +265,6 @@ impl Inbound {
         } else {
             None
         })
-    }
-}
-
-/// How many questions for news each peer has waiting here.
-#[derive(Default)]
-pub(crate) struct Followers(Mutex<BTreeMap<NodeId, usize>>);
-
-struct Place<'a>(&'a Followers, NodeId);
-
-impl Followers {
-    fn enter(&self, node: NodeId) -> Option<Place<'_>> {
-        let mut waiting = locked(&self.0);
-        let of_node = waiting.entry(node).or_default();
-        (*of_node < MAX_FOLLOWS).then(|| {
-            *of_node += 1;
-            Place(self, node)
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut waiting = locked(&self.0.0);
-        if let Some(of_node) = waiting.get_mut(&self.1) {
-            *of_node -= 1;
-            if *of_node == 0 {
-                waiting.remove(&self.1);
-            }
-        }
     }
 }
 

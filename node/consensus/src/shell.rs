@@ -6,11 +6,12 @@ use crate::ledger::Ledger;
 use crate::mirror::Mirror;
 use crate::network::{Asker, Lines};
 use crate::proposer::Queue;
-use crate::serve::{Followers, Inbound};
+use crate::serve::Inbound;
 use crate::standing::Standing;
 use crate::store::log::LogStore;
 use crate::store::machine::{LiveLedger, Machine, Teller};
 use crate::store::{StoreError, claim, locked};
+use crate::telling::Turns;
 use crate::types::{Peer, Raft, RaftMetrics};
 use crate::{Config, ConsensusError};
 use hale_model::Timestamp;
@@ -61,7 +62,7 @@ pub(crate) struct Shell {
     pub(crate) teller: Arc<Teller>,
     pub(crate) queue: Queue,
     pub(crate) inbound: Inbound,
-    pub(crate) followers: Followers,
+    pub(crate) turns: Turns,
     pub(crate) counters: Counters,
     pub(crate) standing: Standing,
     running: watch::Sender<Option<Running>>,
@@ -95,7 +96,7 @@ impl Shell {
             standing: Standing::default(),
             queue,
             inbound: Inbound::default(),
-            followers: Followers::default(),
+            turns: Turns::default(),
             counters: Counters::default(),
             running: watch::Sender::new(None),
             trouble: Mutex::default(),

@@ -93,6 +93,13 @@ impl Running {
     }
 }
 
+/// Beside the threads that answer heartbeats: it may be the whole state.
+async fn since(running: &Running, after: u64) -> std::io::Result<Followed> {
+    let machine = running.machine.clone();
+    let told = tokio::task::spawn_blocking(move || machine.since(after)).await;
+    told.map_err(std::io::Error::other)?
+}
+
 impl Shell {
     /// Whether this node is of the group and in touch with it: its own log is what counts.
     pub(crate) fn is_seated(&self) -> bool {
@@ -223,7 +230,7 @@ impl Shell {
             let now = *applied.borrow_and_update();
             let is_over = tokio::time::Instant::now() >= by || self.is_stopping();
             if now != after || is_over || age > SILENCE {
-                let mut told = running.machine.since(after)?;
+                let mut told = since(&running, after).await?;
                 told.group = group;
                 told.age_ms = age.as_millis() as u64;
                 return Ok(Some(told));
@@ -232,7 +239,7 @@ impl Shell {
             let look = by.min(tokio::time::Instant::now() + Duration::from_millis(500));
             let _ = tokio::time::timeout_at(look, applied.changed()).await;
             if running.group() != group {
-                let mut told = running.machine.since(after)?;
+                let mut told = since(&running, after).await?;
                 told.group = running.group();
                 told.age_ms = self.age().unwrap_or_default().as_millis() as u64;
                 return Ok(Some(told));
