@@ -250,13 +250,11 @@ impl Fleet {
             .max();
         let grown = grown.unwrap_or(0);
         let quiet = self.quiet;
-        writeln!(
-            std::io::stderr(),
+        eprintln!(
             "{what} | {lasted:.1?} | +{} terms | a write {quiet:.1?} → {during:.1?}, at most {slowest:.1?} | {} MiB | {counters:?} +{counted:?}",
             self.term() - term,
             grown >> 20,
-        )
-        .unwrap();
+        );
         assert!(
             during < quiet * SLOWER + MUCH_SLOWER,
             "{what}: a write took {during:?} instead of {quiet:?}"
