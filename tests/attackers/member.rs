@@ -186,6 +186,19 @@ async fn ask_in_circles(liar: &Liar) {
     for peer in [a, b] {
         let status = liar.api(peer, "GET", "/v1/hosts/host-2/telemetry").await;
         assert_eq!(status, Some(404), "it is not asked on");
+        for (method, path) in [
+            ("POST", "/v1/leave"),
+            ("POST", "/v1/tokens"),
+            ("POST", "/v1/freeze"),
+            ("POST", "/v1/members/host-2/remove"),
+            ("POST", "/v1/playbooks/x/../../freeze/run"),
+        ] {
+            let status = liar.api(peer, method, path).await;
+            assert!(
+                status.is_some_and(|s| (400..500).contains(&s)),
+                "{path}: {status:?}"
+            );
+        }
         let long = format!("/{}", "x".repeat(100_000));
         for path in [
             "",

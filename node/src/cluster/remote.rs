@@ -2,7 +2,7 @@
 //! holds the chain. It is forwarded once; whoever gets it answers by itself.
 
 use super::Shared;
-use hale_api::{Code, ErrorBody, Internal, Problem};
+use hale_api::{Code, ErrorBody, ErrorView, Internal, Problem};
 use hale_model::{NodeId, wire};
 use hale_transport::{Lane, Stream};
 use serde::de::DeserializeOwned;
@@ -215,11 +215,56 @@ pub(crate) struct Pieces {
     pub(crate) body: mpsc::Receiver<Result<Vec<u8>, Problem>>,
 }
 
-/// Answers a request that a member forwarded.
-pub(super) async fn serve(internal: &Internal, mut stream: Stream, asked: &[u8]) {
-    let Ok(request) = wire::decode::<Request>(asked) else {
-        return;
+/// What a member may have this node do for a user of another's. All else a user asks of the node
+/// itself, or the ledger decides, which knows who signed it: a member that lies must not have others
+/// sign for it, or leave.
+fn may_ask(request: &Request) -> bool {
+    let path = request.path.split('?').next().unwrap_or_default();
+    let is_run = || {
+        let name = path.strip_prefix("/v1/playbooks/")?.strip_suffix("/run")?;
+        (!name.contains('/')).then_some(())
     };
+    match request.method.as_str() {
+        "GET" => true,
+        "POST" => path == "/v1/leader/transfer" || is_run().is_some(),
+        _ => false,
+    }
+}
+
+fn not_for_members() -> Answered {
+    let problem = Problem::refused(
+        "a node does this for its own users only",
+        "ask the node itself",
+    );
+    let body = ErrorBody {
+        error: ErrorView {
+            code: problem.code.as_str().into(),
+            message: problem.message,
+            next: problem.next,
+        },
+    };
+    Answered {
+        status: problem.code.status().as_u16(),
+        body: serde_json::to_vec(&body).unwrap_or_default(),
+    }
+}
+
+/// Answers a request that a member forwarded.
+pub(super) async fn serve(shared: &Shared, internal: &Internal, mut stream: Stream, asked: &[u8]) {
+    let Ok(request) = wire::decode::<Request>(asked) else {
+        return shared.counters.unknown_stream();
+    };
+    if !may_ask(&request) {
+        shared.counters.unknown_stream();
+        let answered = not_for_members();
+        if let Ok(head) = wire::encode(&answered.status)
+            && stream.send(HEAD, &head).await.is_ok()
+            && stream.send(PIECE, &answered.body).await.is_ok()
+        {
+            stream.finish();
+        }
+        return;
+    }
     let answer = internal.call_streaming(&request.method, &request.path, request.body);
     let (status, _, mut pieces) = answer.await;
     let Ok(head) = wire::encode(&status) else {
@@ -243,6 +288,7 @@ pub(super) async fn serve(internal: &Internal, mut stream: Stream, asked: &[u8])
 /// Answers a live question that came by an actor's call.
 pub(super) async fn answer(internal: &Internal, asked: &[u8]) -> Vec<u8> {
     let answered = match wire::decode::<Request>(asked) {
+        Ok(r) if !may_ask(&r) => not_for_members(),
         Ok(r) => {
             let answer = internal
                 .call(&r.method, &r.path, r.body, MAX_ANSWER_BYTES - 1024)
@@ -258,4 +304,35 @@ pub(super) async fn answer(internal: &Internal, asked: &[u8]) -> Vec<u8> {
         },
     };
     wire::encode(&answered).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_has_others_answer_questions_and_do_what_is_forwarded() {
+        let may = |method: &str, path: &str| {
+            may_ask(&Request {
+                method: method.into(),
+                path: path.into(),
+                body: vec![],
+            })
+        };
+        assert!(may("GET", "/v1/status") && may("GET", "/v1/hosts/a/telemetry?x=1"));
+        assert!(may("POST", "/v1/leader/transfer") && may("POST", "/v1/playbooks/x/run"));
+        for (method, path) in [
+            ("POST", "/v1/leave"),
+            ("POST", "/v1/tokens"),
+            ("POST", "/v1/freeze"),
+            ("DELETE", "/v1/freeze"),
+            ("POST", "/v1/approvals/x/approve"),
+            ("POST", "/v1/members/x/remove"),
+            ("POST", "/v1/playbooks/x/../y/run"),
+            ("get", "/v1/status"),
+            ("", ""),
+        ] {
+            assert!(!may(method, path), "{method} {path}");
+        }
+    }
 }

@@ -48,7 +48,7 @@ async fn serve(shared: Arc<Shared>, mut stream: Stream) {
         }
         remote::API => {
             if let Some(internal) = shared.internal.get() {
-                remote::serve(internal, stream, frame.payload()).await;
+                remote::serve(&shared, internal, stream, frame.payload()).await;
             }
         }
         hale_gateway::FRAME_KIND => {
