@@ -5,6 +5,7 @@
 mod support;
 
 use hale_consensus::{Peer, Timeouts};
+use hale_model::NodeId;
 use hale_model::ledger::{Acquire, Answer, Command, LedgerError};
 use std::sync::Arc;
 use std::time::Duration;
