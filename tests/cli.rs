@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use hale_tests::{
-    Ended, Node, Playbook, SOON, Scene, Scratch, check, command, hale, hale_command, run,
+    Ended, Node, Playbook, SOON, Scene, Scratch, check, command, fresh_port, hale, hale_command,
+    run,
 };
 use serde_json::Value;
 use std::io::Write;
@@ -112,9 +113,15 @@ fn starts_with(what: &str, config: &str) {
     let text = config
         .replace("/etc/hale/playbooks", &scratch.text_path("playbooks"))
         .replace("/etc/hale/", &format!("{}/", scratch.dir().display()))
+        .replace("0.0.0.0:7118", &format!("127.0.0.1:{}", fresh_port()))
         .replace("data_dir = \"/var/lib/hale\"", "");
     std::fs::create_dir_all(scratch.path("playbooks")).unwrap();
     std::fs::write(&file, text).unwrap();
+    // A member already: a node of no cluster would ask the sample's seeds to let it in.
+    let data = scratch.text_path("data");
+    let mut init = hale_command(&["init", "--bind", "127.0.0.1:0", "--data-dir", &data]);
+    let founded = init.stdout(std::process::Stdio::null()).status();
+    assert!(founded.unwrap().success());
     let log = std::fs::File::create(scratch.path("log")).unwrap();
     let mut command = hale_command(&["node", "--listen", "127.0.0.1:0", "--config"]);
     command
