@@ -6,7 +6,7 @@ use crate::ledger::{Ledger, News};
 use crate::network::{AskError, Followed, Lane, Reply, Request};
 use crate::recovery;
 use crate::shell::Shell;
-use crate::store::machine::{LiveLedger, Teller};
+use crate::store::machine::{self, LiveLedger, Teller};
 use crate::store::{StoreError, locked, write_file};
 use crate::types::{Group, Peer};
 use hale_model::{Digest, NodeId, wire};
@@ -219,6 +219,7 @@ impl Mirror {
                 }
                 let mut news = vec![];
                 for command in pack.0 {
+                    machine::known(&command)?;
                     news.append(&mut self.ledger.write().apply(index, command).news);
                 }
                 self.ledger.set_applied(index);

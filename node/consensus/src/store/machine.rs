@@ -391,9 +391,9 @@ pub(crate) fn fits(dir: &Path, ledger: &Ledger, chain: &dyn ChainStore) -> Resul
 
 /// Whether this binary can go on after the command. It must not apply by the rules it knows what
 /// others apply by newer ones.
-pub(crate) fn known(command: &Command) -> io::Result<()> {
+pub(crate) fn known(command: &Command) -> Result<(), StateError> {
     match command {
-        Command::Rules { version } if *version > RULES => Err(StateError::Rules(*version).into()),
+        Command::Rules { version } if *version > RULES => Err(StateError::Rules(*version)),
         _ => Ok(()),
     }
 }
