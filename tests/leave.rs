@@ -126,3 +126,34 @@ fn a_host_that_is_removed_is_shut_out_at_once() {
     fleet.settle();
     fleet.one_chain().assert_sound();
 }
+
+#[test]
+fn a_host_without_which_nothing_could_be_decided_leaves_and_is_not_removed() {
+    let mut fleet = Fleet::of(2);
+    let (voter, other) = (fleet.leader(), fleet.follower());
+    let host = fleet.members[voter].host.clone();
+    let refused = fleet.members[other].cli(&["remove", &host, "--yes", "--reason", "x"]);
+    assert_eq!(refused.code, Some(4), "{refused}");
+    for word in ["no majority", "hale leave"] {
+        assert!(refused.stderr.contains(word), "`{word}`: {refused}");
+    }
+    let freeze = ["freeze", "--by", "ana", "--reason", "it goes on"];
+    fleet.members[other].cli(&freeze).succeeded();
+    leaves(&mut fleet, voter);
+    fleet.members[other]
+        .cli(&["thaw", "--by", "ana"])
+        .succeeded();
+    fleet.one_chain().assert_sound();
+}
+
+#[test]
+fn a_host_that_joined_and_lost_its_ledger_founds_no_second_cluster() {
+    let mut fleet = Fleet::of(2);
+    let other = fleet.follower();
+    fleet.members[other].stop();
+    std::fs::remove_dir_all(fleet.members[other].data.join("ledger")).unwrap();
+    std::fs::remove_dir_all(fleet.members[other].data.join("chain")).unwrap();
+    let refused = fleet.members[other].refuses();
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(refused.stderr.contains("holds no ledger"), "{refused}");
+}

@@ -82,6 +82,12 @@ pub(crate) enum NodeError {
          it; a new cluster needs another --data-dir"
     )]
     Founded(PathBuf),
+    /// It joined, and what it was given is not there any more.
+    #[error(
+        "{0} belongs to a cluster that this node joined, but holds no ledger of it: put the \
+         directory back as it was, or move it away and join as a new node with `hale join`"
+    )]
+    Lost(PathBuf),
     /// It was removed.
     #[error(
         "this node left its cluster or was removed from it, and can't come back with the same key: \
@@ -363,6 +369,10 @@ impl Node {
         };
         let consensus = Arc::new(Consensus::start(ledger, chain.clone(), wires).await?);
         if !consensus.is_founded() {
+            // Of one that joined no second cluster of the same number is founded.
+            if !settings.seeds.is_empty() {
+                return Err(NodeError::Lost(data_dir));
+            }
             consensus.found().await?;
             tracing::info!(node = %key.node_id().short(), "founded a cluster of one node");
         } else if consensus.read_stale(|l| !l.is_enrolled(&key.node_id())) {
