@@ -30,7 +30,7 @@ impl Default for Tuning {
         Self {
             probe_period: Duration::from_secs(1),
             probe_rtt: Duration::from_millis(300),
-            suspicion: 4.0,
+            suspicion: 3.0,
             forget_after: Duration::from_secs(3600),
             exchange_period: Duration::from_secs(30),
             profile_period: Duration::from_secs(2),
