@@ -16,7 +16,7 @@ pub fn sign(node: NodeId, host: &HostName, key: &Keypair) -> Signed {
     Signed::new(EntryKind::Enrolment, body.to_string().into_bytes(), key)
 }
 
-/// The key that an enrolment's body names.
+/// The key that the body of an enrolment, or of a removal, names.
 pub fn node_of(body: &[u8]) -> Option<NodeId> {
     #[derive(Deserialize)]
     struct Body {

@@ -1,9 +1,10 @@
 //! What a removal entry says: which key may not sign any more, and why. The verifier takes it off
 //! the roster.
 
+/// A removal names its key as an enrolment does.
+pub use crate::enrolment::node_of;
 use hale_model::ledger::{EntryKind, Signed};
 use hale_model::{HostName, Keypair, NodeId, Timestamp, canonical};
-use serde::Deserialize;
 use serde_json::json;
 
 /// The version of the body's shape.
@@ -29,15 +30,6 @@ pub fn sign(
     // Only texts: nothing in it can fail to be written.
     let body = canonical::to_bytes(&body).unwrap_or_default();
     Signed::new(EntryKind::Removal, body, key)
-}
-
-/// The key that a removal's body names.
-pub fn node_of(body: &[u8]) -> Option<NodeId> {
-    #[derive(Deserialize)]
-    struct Body {
-        node: NodeId,
-    }
-    serde_json::from_slice::<Body>(body).ok().map(|b| b.node)
 }
 
 #[cfg(test)]
