@@ -113,9 +113,10 @@ async fn node(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Err
 }
 
 async fn init(args: NodeArgs, globals: &Globals) -> Result<ExitCode, Box<dyn Error>> {
+    let options = args.for_each_start();
     let config = configured(args, globals)?;
     let founding = daemon::init(config).await?;
-    cli::founded(&founding, globals);
+    cli::founded(&founding, &options, globals);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -105,7 +105,9 @@ Examples:
   hale init --bind 10.0.0.5:7118 --zone rack-1
   hale init --config /etc/hale/hale.toml
 
-A cluster is founded once, on one host. Every other host joins it with `hale join`.")]
+A cluster is founded once, on one host. Every other host joins it with `hale join`. The data
+directory keeps --bind, --advertise and --zone; what else was said here is said again at each start:
+the line that `hale init` prints has it.")]
     Init(NodeArgs),
     /// Join a cluster and run a node of it; the same line starts it again later
     Join(JoinArgs),
@@ -221,6 +223,24 @@ pub(crate) struct NodeArgs {
     /// The host's failure domain: voters are spread over zones
     #[arg(long, value_name = "ZONE", help_heading = "Cluster")]
     pub(crate) zone: Option<String>,
+}
+
+impl NodeArgs {
+    /// The options that the data directory does not keep, as they have to be typed at each start.
+    pub(crate) fn for_each_start(&self) -> String {
+        let config = self.config.as_ref().map(|c| c.display().to_string());
+        let listen = self.listen.map(|l| l.to_string());
+        let interval = self.interval.map(|i| i.to_string());
+        [
+            ("config", config),
+            ("listen", listen),
+            ("interval", interval),
+            ("host", self.host.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|v| format!(" --{name} {v}")))
+        .collect()
+    }
 }
 
 /// How a cluster is joined.
@@ -353,7 +373,7 @@ pub(crate) async fn run(command: ClientCommand, globals: &Globals) -> ExitCode {
 }
 
 /// Tells what `hale init` made, and what to type next.
-pub(crate) fn founded(founding: &crate::daemon::Founding, globals: &Globals) {
+pub(crate) fn founded(founding: &crate::daemon::Founding, options: &str, globals: &Globals) {
     let out = Out::new(globals.json);
     if globals.json {
         // Whoever closed the output has seen enough.
@@ -363,7 +383,7 @@ pub(crate) fn founded(founding: &crate::daemon::Founding, globals: &Globals) {
     let dir = founding.data_dir.display();
     let text = format!(
         "founded cluster {}\n  host     {}, node {}\n  port     UDP {}, others reach it at {}\n  state    {dir}\n\n\
-         run it:              hale node --data-dir {dir}\n\
+         run it:              hale node --data-dir {dir}{options}\n\
          let another host in: hale token create --data-dir {dir}\n",
         founding.cluster,
         founding.host,
