@@ -343,3 +343,17 @@ mod tables {
         );
     }
 }
+
+#[test]
+fn what_init_was_told_is_typed_again_at_each_start() {
+    let line = "hale init --host a --bind 127.0.0.1:1 --listen 127.0.0.1:2 --interval 1s";
+    let Command::Init(args) = parsed(line).unwrap().command else {
+        panic!("{line}");
+    };
+    let again = format!("hale node{}", args.for_each_start());
+    assert_eq!(
+        again,
+        "hale node --listen 127.0.0.1:2 --interval 1s --host a"
+    );
+    assert!(parsed(&again).is_ok());
+}
