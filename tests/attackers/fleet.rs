@@ -2,7 +2,7 @@
 //! nobody much slower, nobody's memory growing.
 
 use hale_model::{HostName, NodeId};
-use hale_tests::{Client, Guarded, Scratch, free_port, hale_command, run, wait_until};
+use hale_tests::{Chain, Client, Guarded, Scratch, free_port, hale_command, run, wait_until};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -168,6 +168,11 @@ impl Fleet {
     pub(crate) fn term(&self) -> u64 {
         let voters = self.hosts[0].client().get("/v1/voters");
         voters["term"].as_u64().unwrap()
+    }
+
+    /// All that is on the chain.
+    pub(crate) fn chain(&self) -> Vec<Value> {
+        Chain::read(&self.hosts[0].client()).entries
     }
 
     /// One write through a host's API: the freeze is set or lifted.

@@ -12,8 +12,11 @@ pub struct Chain {
 
 impl Chain {
     /// Reads the whole chain, page by page.
+    ///
+    /// # Panics
+    /// If the node does not answer.
     #[track_caller]
-    pub(crate) fn read(client: &Client) -> Self {
+    pub fn read(client: &Client) -> Self {
         Self::pages(client, "")
     }
 
