@@ -47,9 +47,10 @@ pub use types::{Group, Peer};
 use crate::mirror::Mirror;
 use crate::network::{Acks, Asker, Reply, Request};
 use crate::shell::Shell;
+use hale_audit::enrolment::Enrolment;
+use hale_model::NodeId;
 use hale_model::chain::Entry;
-use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
-use hale_model::{NodeId, canonical};
+use hale_model::ledger::{Answer, Command, LedgerError, Refusal};
 use openraft::error::{CheckIsLeaderError, InitializeError, RaftError};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -172,31 +173,27 @@ impl Consensus {
             }
             Err(e) => return Err(ConsensusError::Raft(e.to_string())),
         }
-        match self.propose(self.enrolment()?).await {
+        match self.propose(self.enrolment()).await {
             Ok(Answer::Refused(refusal)) => Err(ConsensusError::Refused(refusal)),
             Ok(_) => Ok(()),
             Err(e) => Err(ConsensusError::Ledger(e)),
         }
     }
 
-    fn enrolment(&self) -> Result<Command, ConsensusError> {
+    fn enrolment(&self) -> Command {
         let Config {
             key, host, cluster, ..
         } = &self.shell.config;
-        let body = canonical::to_bytes(&serde_json::json!({
-            "schema": "hale.enrolment.v1",
-            "node": key.node_id(),
-            "host": host,
-            "cluster": format!("{cluster:016x}"),
-            "at": shell::wall_clock(),
-        }));
-        let body = body.map_err(|e| ConsensusError::Raft(e.to_string()))?;
-        let entry = Signed::new(EntryKind::Enrolment, body, key);
-        Ok(Command::Enrol {
+        let entry = Enrolment {
+            cluster: Some(format!("{cluster:016x}")),
+            at: Some(shell::wall_clock()),
+            ..Enrolment::of(key.node_id(), host)
+        };
+        Command::Enrol {
             node: key.node_id(),
             host: host.clone(),
-            entry,
-        })
+            entry: entry.sign(key),
+        }
     }
 
     /// Whether this node belongs to a cluster.

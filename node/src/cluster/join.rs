@@ -5,12 +5,13 @@ use super::Shared;
 use super::book::{Book, Settings, own_ip};
 use crate::answers::now;
 use crate::identity::{DataDir, IdentityError};
+use hale_audit::enrolment::Enrolment;
 use hale_consensus::Copy;
 use hale_membership::join::{
     Answer, EXPORT_LABEL, End, Hello, JoinToken, Proven, Rejection, Welcome, check_clocks,
 };
-use hale_model::ledger::{Answer as Applied, Command, EntryKind, Refusal, Signed};
-use hale_model::{HostName, Keypair, NodeId, TokenId, canonical, wire};
+use hale_model::ledger::{Answer as Applied, Command, Refusal};
+use hale_model::{HostName, Keypair, NodeId, TokenId, wire};
 use hale_transport::{Config, Endpoint, Limits, Stream, Trust};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -381,17 +382,14 @@ async fn admit(
     hello: &Hello,
     token: TokenId,
 ) -> Result<(), Rejection> {
-    let body = canonical::to_bytes(&serde_json::json!({
-        "schema": "hale.enrolment.v1",
-        "node": node,
-        "host": hello.host,
-        "cluster": format!("{:016x}", shared.cluster),
-        "token": token,
-        "version": hello.release,
-        "at": now(),
-    }));
-    let body = body.map_err(|e| Rejection::Unavailable(e.to_string()))?;
-    let entry = Signed::new(EntryKind::Enrolment, body, &shared.key);
+    let enrolment = Enrolment {
+        cluster: Some(format!("{:016x}", shared.cluster)),
+        token: Some(token.as_str()),
+        version: Some(&hello.release),
+        at: Some(now()),
+        ..Enrolment::of(node, &hello.host)
+    };
+    let entry = enrolment.sign(&shared.key);
     let command = Command::Admit {
         token: token.clone(),
         node,

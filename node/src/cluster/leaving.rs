@@ -4,9 +4,10 @@
 use super::Shared;
 use crate::answers::now;
 use hale_api::Problem;
+use hale_audit::removal;
 use hale_membership::Event;
-use hale_model::ledger::{Answer, Command, EntryKind, LedgerError, Refusal, Signed};
-use hale_model::{HostName, NodeId, canonical};
+use hale_model::ledger::{Answer, Command, LedgerError, Refusal};
+use hale_model::{HostName, NodeId};
 use std::time::Duration;
 
 /// How long a node that has left waits to see it in its own ledger.
@@ -45,16 +46,7 @@ impl Shared {
         by: String,
         reason: String,
     ) -> Result<(), LeaveError> {
-        let body = canonical::to_bytes(&serde_json::json!({
-            "schema": "hale.removal.v1",
-            "node": node,
-            "host": host,
-            "by": by,
-            "reason": reason,
-            "at": now(),
-        }));
-        let body = body.map_err(|e| Refusal::BadEntry(e.to_string()))?;
-        let entry = Signed::new(EntryKind::Removal, body, &self.key);
+        let entry = removal::sign(node, host, &by, &reason, now(), &self.key);
         let command = Command::Remove {
             node,
             by,
