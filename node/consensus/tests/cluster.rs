@@ -38,7 +38,7 @@ async fn killing_the_leader_loses_nothing_and_another_leads() {
         let survivor = cluster.leader().await;
         assert_ne!(survivor, leader);
         let what = format!("after {round}");
-        records.push(written(&cluster.node(survivor), append(0, &what)).await);
+        records.push(written(&cluster.node(survivor), append(survivor as u8, &what)).await);
         eprintln!(
             "written again {:?} after the leader was killed",
             killed.elapsed()
@@ -67,7 +67,11 @@ async fn a_node_far_behind_gets_a_snapshot_and_the_chain() {
     cluster.kill(behind).await;
     let leader = cluster.leader().await;
     for n in 0..150 {
-        written(&cluster.node(leader), append(0, &format!("record {n}"))).await;
+        written(
+            &cluster.node(leader),
+            append(leader as u8, &format!("record {n}")),
+        )
+        .await;
     }
     let leads = cluster.node(cluster.leader().await);
     until("the log is purged", || leads.metrics().purged > 60).await;
@@ -230,7 +234,7 @@ async fn a_member_without_a_vote_deposes_nobody_and_leads_nobody() {
         before.term
     );
     cluster.net.cut.lock().unwrap().clear();
-    written(&cluster.node(next), append(0, "after all this")).await;
+    written(&cluster.node(next), append(next as u8, "after all this")).await;
     cluster.level().await;
     assert_eq!(cluster.node(0).metrics().entries, 4);
 }
@@ -246,7 +250,7 @@ async fn a_voter_that_claims_a_term_no_election_reaches_stops_nobody() {
             cluster.node(n).serve(from, &frame(&forged)).await;
         }
     }
-    written(&cluster.node(leader), append(0, "still here")).await;
+    written(&cluster.node(leader), append(leader as u8, "still here")).await;
     assert!(cluster.node(leader).metrics().term < before.term + 100);
     cluster.level().await;
 }

@@ -46,7 +46,11 @@ async fn a_survivor_goes_on_alone_with_all_it_had_and_others_join_it() {
     let mut cluster = Cluster::of(3, 5_000).await;
     let leader = cluster.leader().await;
     for n in 0..20 {
-        written(&cluster.node(leader), append(0, &format!("record {n}"))).await;
+        written(
+            &cluster.node(leader),
+            append(leader as u8, &format!("record {n}")),
+        )
+        .await;
     }
     cluster.level().await;
     for n in [1, 2, 0] {
@@ -191,7 +195,7 @@ async fn a_backup_becomes_a_new_node_that_takes_the_place_of_all() {
     let leader = cluster.leader().await;
     let node = cluster.node(leader);
     for n in 0..20 {
-        written(&node, append(0, &format!("record {n}"))).await;
+        written(&node, append(leader as u8, &format!("record {n}"))).await;
     }
     let held = node
         .propose(Command::Acquire(acquire(1, "s", "exe_1")))
