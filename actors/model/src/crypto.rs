@@ -1,8 +1,11 @@
 //! Keys, signatures and digests. A node's Ed25519 public key is its identity everywhere.
 
-use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use crate::bytes;
+use ed25519_dalek::{Signer, SigningKey, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::str::FromStr;
 
@@ -120,10 +123,7 @@ macro_rules! bytes_type {
                         .parse()
                         .map_err(serde::de::Error::custom)
                 } else {
-                    let bytes = <Vec<u8>>::deserialize(d)?;
-                    <[u8; $n]>::try_from(bytes)
-                        .map(Self)
-                        .map_err(|_| serde::de::Error::custom(concat!("expected ", $n, " bytes")))
+                    bytes::array(d).map(Self)
                 }
             }
         }
@@ -201,17 +201,88 @@ impl Hasher {
 pub struct NodeId([u8; 32]);
 bytes_type!(NodeId, 32, "");
 
+/// The canonical encodings of the eight points whose order divides the cofactor (Ed25519's curve
+/// has no others of small order).
+const SMALL_ORDER: [[u8; 32]; 8] = {
+    /// Of order 8; the other three are its negatives, in `x`, in `y` and in both.
+    const Y: [u8; 32] = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ];
+    const MINUS_Y: [u8; 32] = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ];
+    const ZERO: [u8; 32] = [0; 32];
+    const fn with(mut bytes: [u8; 32], first: u8, last: u8) -> [u8; 32] {
+        bytes[0] = first;
+        bytes[31] |= last;
+        bytes
+    }
+    const MINUS_ONE: [u8; 32] = {
+        let mut bytes = [0xff; 32];
+        bytes[0] = 0xec;
+        bytes[31] = 0x7f;
+        bytes
+    };
+    [
+        with(ZERO, 1, 0),
+        MINUS_ONE,
+        ZERO,
+        with(ZERO, 0, 0x80),
+        Y,
+        with(Y, Y[0], 0x80),
+        MINUS_Y,
+        with(MINUS_Y, MINUS_Y[0], 0x80),
+    ]
+};
+
+/// Each thread keeps so many points, a good 200 bytes each.
+const MAX_KNOWN_POINTS: usize = 64;
+
+thread_local! {
+    static KNOWN_POINTS: RefCell<VecDeque<(NodeId, VerifyingKey)>> =
+        const { RefCell::new(VecDeque::new()) };
+}
+
 impl NodeId {
-    /// Checks that `signature` is this node's over `bytes`, strictly (no malleable or small-order
-    /// keys: `verify_strict` of ed25519-dalek).
+    /// Checks that `signature` is this node's over `bytes`, strictly: no malleable signature, no
+    /// key and no `R` of small order. It accepts what `verify_strict` of ed25519-dalek accepts,
+    /// but need not decompress `R`: the plain check compares `R` with the canonical encoding of a
+    /// point, so that it is of small order only if it is one of eight encodings.
     ///
     /// # Errors
     /// If this id is no valid key or the signature does not hold.
     pub fn verify(&self, bytes: &[u8], signature: &Signature) -> Result<(), CryptoError> {
-        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| CryptoError::NotAKey)?;
+        let key = self.point().ok_or(CryptoError::NotAKey)?;
+        let (r, _) = signature.0.split_at(32);
+        if SMALL_ORDER.iter().any(|small| small == r) {
+            return Err(CryptoError::BadSignature);
+        }
         let sig = ed25519_dalek::Signature::from_bytes(&signature.0);
-        key.verify_strict(bytes, &sig)
+        key.verify(bytes, &sig)
             .map_err(|_| CryptoError::BadSignature)
+    }
+
+    /// The point of the curve that the key stands for, if it is not of small order. The last ones
+    /// are kept: the same few nodes sign most of what there is to verify.
+    fn point(&self) -> Option<VerifyingKey> {
+        KNOWN_POINTS.with_borrow_mut(|known| {
+            if let Some(at) = known.iter().position(|(node, _)| node == self) {
+                return Some(known[at].1);
+            }
+            let point = VerifyingKey::from_bytes(&self.0).ok()?;
+            if point.is_weak() {
+                return None;
+            }
+            if known.len() == MAX_KNOWN_POINTS {
+                known.pop_front();
+            }
+            known.push_back((*self, point));
+            Some(point)
+        })
     }
 
     /// The first eight digits, for people.
@@ -296,6 +367,70 @@ mod tests {
         assert_eq!(a.node_id().verify(b"grant 7", &sig), Ok(()));
         assert!(a.node_id().verify(b"grant 8", &sig).is_err());
         assert!(b.node_id().verify(b"grant 7", &sig).is_err());
+    }
+
+    #[test]
+    fn what_is_of_small_order_is_refused_as_the_strict_check_does() {
+        let distinct: std::collections::BTreeSet<_> = SMALL_ORDER.into_iter().collect();
+        assert_eq!(distinct.len(), 8);
+        for small in SMALL_ORDER {
+            let weak = VerifyingKey::from_bytes(&small).unwrap();
+            assert!(weak.is_weak());
+            // With a key of small order, `R` = identity and `s` = 0, half of all messages verify
+            // where nobody looks at the order.
+            for r in SMALL_ORDER {
+                let mut forged = [0; 64];
+                forged[..32].copy_from_slice(&r);
+                let sig = ed25519_dalek::Signature::from_bytes(&forged);
+                for message in 0..16u8 {
+                    let strict = weak.verify_strict(&[message], &sig);
+                    let ours = NodeId(small).verify(&[message], &Signature(forged));
+                    assert!(strict.is_err() && ours.is_err());
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_accepts_what_the_strict_check_accepts(
+            seed: [u8; 32],
+            message: Vec<u8>,
+            flip in proptest::option::of((0usize..64, 0u8..8)),
+            r in proptest::option::of(0usize..8),
+        ) {
+            let key = Keypair::from_seed(&seed);
+            let mut signature = key.sign(&message);
+            if let Some((byte, bit)) = flip {
+                signature.0[byte] ^= 1 << bit;
+            }
+            if let Some(r) = r {
+                signature.0[..32].copy_from_slice(&SMALL_ORDER[r]);
+            }
+            let dalek = VerifyingKey::from_bytes(&key.node_id().0).unwrap();
+            let sig = ed25519_dalek::Signature::from_bytes(&signature.0);
+            let strict = dalek.verify_strict(&message, &sig);
+            proptest::prop_assert_eq!(
+                key.node_id().verify(&message, &signature).is_ok(),
+                strict.is_ok()
+            );
+        }
+    }
+
+    #[test]
+    fn more_keys_than_are_kept_verify_as_well() {
+        let keys: Vec<_> = (0..=2 * MAX_KNOWN_POINTS as u8)
+            .map(|n| Keypair::from_seed(&[n; 32]))
+            .collect();
+        for _ in 0..2 {
+            for key in &keys {
+                assert_eq!(key.node_id().verify(b"a", &key.sign(b"a")), Ok(()));
+                assert!(key.node_id().verify(b"b", &key.sign(b"a")).is_err());
+            }
+            assert!(KNOWN_POINTS.with_borrow(|known| known.len() <= MAX_KNOWN_POINTS));
+        }
+        let no_key = NodeId::from_bytes([2; 32]);
+        assert!(no_key.verify(b"a", &keys[0].sign(b"a")).is_err());
     }
 
     #[test]

@@ -128,6 +128,7 @@ pub struct Signed {
     /// What it tells.
     pub kind: EntryKind,
     /// Canonical JSON (RFC 8785), at most [`MAX_BODY_BYTES`].
+    #[serde(with = "crate::bytes")]
     pub body: Vec<u8>,
     /// Who says it.
     pub signer: NodeId,
@@ -413,6 +414,7 @@ pub struct Approval {
     /// What exactly is agreed to.
     pub plan_digest: Digest,
     /// The plan as canonical JSON, to be shown.
+    #[serde(with = "crate::bytes")]
     pub plan: Vec<u8>,
     /// Why Hale proposes it and why it asks.
     pub rationale: String,

@@ -6,6 +6,7 @@
 //! ([`canonical`], [`wire`]), and the keys that sign them ([`crypto`]). It does no I/O, runs no
 //! task, reads no clock: time comes in as a [`Timestamp`].
 
+pub mod bytes;
 pub mod canonical;
 pub mod chain;
 pub mod crypto;

@@ -37,14 +37,14 @@ async fn keep(
     clock: &Clock,
     news: &mut broadcast::Receiver<News>,
 ) {
-    let mut metrics = running.raft.metrics();
+    let mut server = running.raft.server_metrics();
     let mut expiry = Expiry::default();
     // The term in which this node leads.
     let mut leads_in = None;
     loop {
         let term = {
-            let m = metrics.borrow_and_update();
-            (m.state == ServerState::Leader).then_some(m.current_term)
+            let m = server.borrow_and_update();
+            (m.state == ServerState::Leader).then_some(m.vote.leader_id.term)
         };
         if term != leads_in {
             leads_in = term;
@@ -58,7 +58,7 @@ async fn keep(
             .next_due()
             .map_or(IDLE, |due| due.saturating_sub(clock.now()));
         let events = tokio::select! {
-            changed = metrics.changed() => match changed {
+            changed = server.changed() => match changed {
                 Ok(()) => vec![],
                 Err(_) => return,
             },

@@ -29,6 +29,11 @@ pub const MAX_FRAME_BYTES: usize = wire::MAX_VALUE_BYTES;
 /// A peer that can't be reached is asked again after this long. openraft's own 500 ms would be
 /// longer than an election.
 const BACKOFF: Duration = Duration::from_millis(50);
+/// How long a peer waits to be told that the last entry is committed, for the next entry to tell.
+const NEXT_ENTRY: Duration = Duration::from_millis(2);
+/// For so long after an answer its peer need not be asked whether it follows still; well below
+/// what a heartbeat's interval is.
+const FRESH: Duration = Duration::from_millis(20);
 /// The first byte of a request between the ledgers of two nodes, as a frame's kind.
 pub const REQUEST: u8 = 0x10;
 const REPLY: u8 = 0x11;
@@ -259,6 +264,7 @@ impl RaftNetworkFactory<Types> for Lines {
             syncs: self.syncs.clone(),
             target,
             peer: node.clone(),
+            told: None,
         }
     }
 }
@@ -269,6 +275,8 @@ pub(crate) struct Line {
     syncs: Syncs,
     target: u64,
     peer: Peer,
+    /// When the peer last took what this line sent, and what it was told is committed.
+    told: Option<(Instant, Option<LogId>)>,
 }
 
 type RpcError<E = Infallible> = RPCError<u64, Peer, RaftError<u64, E>>;
@@ -295,6 +303,22 @@ impl Line {
 }
 
 impl Line {
+    /// Whether these are no news but how far is committed, and the next entry is there to bring
+    /// them along. Of a leader that is written to without a pause every other message would only
+    /// tell that the last entry is committed, and the next entry would wait for its answer.
+    ///
+    /// A peer that is not asked is taken to follow still. That was true a moment ago on this very
+    /// line, and what openraft makes of the answer it knew: that the log matches up to where it
+    /// matched. A read's confirmation comes on a line of its own, and is always sent.
+    async fn comes_with_the_next(&self, rpc: &AppendEntriesRequest<Types>) -> bool {
+        let Some((at, told)) = self.told else {
+            return false;
+        };
+        let may_wait = rpc.entries.is_empty() && rpc.leader_commit > told && at.elapsed() < FRESH;
+        let matched = rpc.prev_log_id.map_or(0, |id| id.index);
+        may_wait && self.syncs.written_beyond(matched, NEXT_ENTRY).await
+    }
+
     /// Waits until this node's own disk has all up to here.
     async fn on_disk(&self, up_to: Option<LogId>) -> Result<(), RpcError> {
         let Some(id) = up_to else {
@@ -315,7 +339,10 @@ impl RaftNetwork<Types> for Line {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        let term = rpc.vote.leader_id.term;
+        if self.comes_with_the_next(&rpc).await {
+            return Ok(AppendEntriesResponse::Success);
+        }
+        let (term, commit) = (rpc.vote.leader_id.term, rpc.leader_commit);
         let last = rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id);
         // Who is led by a node that can't write shall elect another.
         if !rpc.entries.is_empty() && self.syncs.oldest().is_some_and(|owed| owed > STUCK) {
@@ -340,6 +367,9 @@ impl RaftNetwork<Types> for Line {
         // openraft counts this node's own copy from the moment it is written; with the peer's it
         // may make a quorum.
         self.on_disk(last).await?;
+        if matches!(reply, AppendEntriesResponse::Success) {
+            self.told = Some((Instant::now(), commit));
+        }
         Ok(reply)
     }
 

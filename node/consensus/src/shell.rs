@@ -26,6 +26,8 @@ use tokio::time::{Instant, timeout};
 
 /// How often a node whose disk failed tries again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How soon it is noticed that Raft ended.
+const FAILURE_LOOK: Duration = Duration::from_millis(100);
 /// How long the log's end may take to be applied after a restart.
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// What happened and was not heard yet; who falls further behind is told so.
@@ -341,8 +343,13 @@ async fn failure(running: &Running) -> Option<String> {
             Err(e) => return Some(e.to_string()),
             Ok(()) => {}
         }
+        // Raft tells of every entry: to be asked now and then is enough.
+        let told = async {
+            tokio::time::sleep(FAILURE_LOOK).await;
+            metrics.changed().await
+        };
         tokio::select! {
-            changed = metrics.changed() => if changed.is_err() {
+            changed = told => if changed.is_err() {
                 return None;
             },
             // Raft may have nothing to write, and so not know yet.

@@ -1,13 +1,16 @@
 //! How much of what a peer sends QUIC keeps, before anybody has read it.
 
 use crate::config::Limits;
-use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, Connection, IdleTimeout, TransportConfig, VarInt};
 
 /// What a peer may have this node keep unread, for all streams of a connection together, in bytes.
 /// Whoever dials is a stranger until its key is known, and has few streams until then too.
 const MEMBER_WINDOW: u32 = 8 << 20;
 const STRANGER_WINDOW: u32 = 256 << 10;
 const STRANGER_STREAMS: u32 = 4;
+/// So many packets may come before one is sent only to acknowledge them (QUIC's ACK frequency
+/// extension), within the usual delay: most are answered soon, and the answer acknowledges them.
+const UNACKNOWLEDGED: u32 = 10;
 
 /// Of a connection that this node dialed: the peer's key is the one that was dialed.
 pub(crate) fn for_members(limits: &Limits) -> TransportConfig {
@@ -26,6 +29,8 @@ pub(crate) fn open(connection: &Connection, limits: &Limits) {
 }
 
 fn windows(limits: &Limits, window: u32, streams: u32) -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED));
     let mut t = TransportConfig::default();
     t.max_concurrent_bidi_streams(VarInt::from_u32(streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -34,6 +39,7 @@ fn windows(limits: &Limits, window: u32, streams: u32) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(2 << 20))
         .send_window(16 << 20)
         .datagram_receive_buffer_size(Some(256 << 10))
-        .datagram_send_buffer_size(256 << 10);
+        .datagram_send_buffer_size(256 << 10)
+        .ack_frequency_config(Some(acks));
     t
 }

@@ -22,6 +22,9 @@ pub(super) struct Active {
     pub(super) synced: u64,
 }
 
+/// What a file is made longer with before it is written to.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 impl Active {
     pub(super) fn create(dir: &Path, header: FileHeader) -> Result<Self, AuditError> {
         let path = dir.join(format!("{:020}.{SUFFIX}", header.first));
@@ -51,11 +54,19 @@ impl Active {
     pub(super) fn write(&mut self, bytes: &[u8], ahead: u64) -> std::io::Result<()> {
         let end = self.end + bytes.len() as u64;
         if end > self.allocated && ahead > 0 {
-            let zeros = vec![0; (end + ahead - self.allocated) as usize];
-            match self.file.write_all_at(&zeros, self.allocated) {
-                Ok(()) => self.allocated = end + ahead,
-                // There may still be room for the batch itself.
-                Err(_) => self.forget_tail()?,
+            while self.allocated < end + ahead {
+                let some = (end + ahead - self.allocated).min(ZEROS.len() as u64);
+                match self
+                    .file
+                    .write_all_at(&ZEROS[..some as usize], self.allocated)
+                {
+                    Ok(()) => self.allocated += some,
+                    // There may still be room for the batch itself.
+                    Err(_) => {
+                        self.forget_tail()?;
+                        break;
+                    }
+                }
             }
         }
         self.file.write_all_at(bytes, self.end)?;

@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -27,6 +28,9 @@ const CHUNK_RECORDS: usize = 64 << 10;
 const CACHE_BYTES: usize = 8 << 20;
 /// The most bytes one replication request takes from the log; a frame holds 16 MiB.
 const MAX_READ_BYTES: usize = 6 << 20;
+
+/// How soon it is written down how far was committed.
+const NOTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// Who waits for the disk.
 enum Flushed {
@@ -101,6 +105,7 @@ pub(crate) struct LogStore {
     /// Empty once closed.
     wal: Arc<Mutex<Option<RaftLog<Words>>>>,
     syncs: Syncs,
+    notes_soon: Arc<AtomicBool>,
     /// This node's number in the group.
     me: u64,
 }
@@ -129,12 +134,15 @@ impl LogStore {
             path: path.to_owned(),
             wal: Arc::new(Mutex::new(Some(wal))),
             syncs: Syncs::default(),
+            notes_soon: Arc::default(),
             me,
         })
     }
 
     /// Lets go of the files, whoever else still holds a clone.
     pub(crate) fn close(&self) {
+        // What can't be written any more was a hint.
+        let _ = self.with(|wal| wal.flush(false, None));
         let wal = locked(&self.wal).take();
         drop(wal);
     }
@@ -195,6 +203,20 @@ impl LogStore {
         })?;
         wait.await
             .map_err(|_| io::Error::other("the log's writer stopped"))?
+    }
+
+    /// What was noted and waits to be written goes with the next entry, or alone if none comes.
+    fn note_soon(&self) {
+        if self.notes_soon.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(NOTED_WITHIN).await;
+            this.notes_soon.store(false, Ordering::Relaxed);
+            // A log that is closed by now has written it.
+            let _ = this.with(|wal| wal.flush(false, None));
+        });
     }
 
     /// As [`LogStore::durably`], for a node that is stopped: its one thread waits.
@@ -382,10 +404,11 @@ impl RaftLogStorage<Types> for LogStore {
             if Some(&id) > state.last() || Some(&id) <= state.committed() {
                 return Ok(());
             }
-            wal.commit(id)?;
-            wal.flush(false, None)
+            wal.commit(id).map(drop)
         })
-        .map_err(write_error)
+        .map_err(write_error)?;
+        self.note_soon();
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -405,7 +428,8 @@ impl RaftLogStorage<Types> for LogStore {
         let records: io::Result<Vec<_>> = entries.into_iter().map(|e| encode(&e)).collect();
         let mut records = records.map_err(write_error)?;
         let first = records.first().map_or(u64::MAX, |(id, _)| id.index);
-        let in_flight = self.syncs.begin(first);
+        let last = records.last().map(|(id, _)| id.index);
+        let in_flight = self.syncs.begin(first, last);
         self.with(|wal| {
             // Whoever leads this term makes the entry now: its own disk may work while the
             // others' do. Any other answers its leader with this.

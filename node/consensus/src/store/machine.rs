@@ -4,7 +4,7 @@
 use super::log::LogStore;
 use super::snapshot::SnapshotFile;
 use super::state::{Progress, StateStore};
-use super::{StoreError, fatal, locked};
+use super::{StoreError, blocking, fatal, locked};
 use crate::chain_store::ChainStore;
 use crate::ledger::{Ledger, News, RULES, StateError};
 use crate::network::Followed;
@@ -23,6 +23,9 @@ use tokio::sync::{broadcast, watch};
 
 /// After so many applied log entries the state is stored: so many are re-applied after a crash.
 const CHECKPOINT_EVERY: usize = 256;
+
+/// So many commands are applied in less time than it takes to let another thread do it.
+const FEW_COMMANDS: usize = 32;
 
 /// The ledger as all of the node reads it. Cloning shares it.
 #[derive(Clone)]
@@ -257,6 +260,28 @@ impl Machine {
         Ok(())
     }
 
+    fn apply_all(
+        &self,
+        entries: Vec<LogEntry>,
+        inner: &mut Inner,
+    ) -> Result<Vec<Vec<Answer>>, Box<StorageError>> {
+        let mut answers = vec![];
+        for entry in entries {
+            let id = entry.log_id;
+            let answer = self.apply_one(entry, inner).map_err(|e| {
+                // The ledger in memory is ahead of the chain now: it must not be stored.
+                inner.state = None;
+                Box::new(fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e))
+            });
+            answers.push(answer?);
+        }
+        if inner.since_checkpoint >= CHECKPOINT_EVERY {
+            let stored = self.checkpoint(inner);
+            stored.map_err(|e| Box::new(write_error(e)))?;
+        }
+        Ok(answers)
+    }
+
     fn apply_one(&self, entry: LogEntry, inner: &mut Inner) -> io::Result<Vec<Answer>> {
         let index = entry.log_id.index;
         let (mut answers, mut entries, mut news) = (vec![], vec![], vec![]);
@@ -398,6 +423,13 @@ pub(crate) fn known(command: &Command) -> Result<(), StateError> {
     }
 }
 
+fn commands_of(entry: &LogEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(pack) => pack.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 fn write_error(e: io::Error) -> StorageError {
     fatal(ErrorSubject::StateMachine, ErrorVerb::Write, e)
 }
@@ -415,30 +447,24 @@ impl RaftStateMachine<Types> for Machine {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<LogEntry> = entries.into_iter().collect();
+        let commands: usize = entries.iter().map(commands_of).sum();
         let mut inner = locked(&self.inner);
-        let mut answers = vec![];
-        for entry in entries {
-            let id = entry.log_id;
-            let answer = self.apply_one(entry, &mut inner).map_err(|e| {
-                // The ledger in memory is ahead of the chain now: it must not be stored.
-                inner.state = None;
-                fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e)
-            });
-            answers.push(answer?);
+        let stores = inner.since_checkpoint + entries.len() >= CHECKPOINT_EVERY;
+        if stores || commands > FEW_COMMANDS {
+            return blocking(|| self.apply_all(entries, &mut inner)).map_err(|e| *e);
         }
-        if inner.since_checkpoint >= CHECKPOINT_EVERY {
-            self.checkpoint(&mut inner).map_err(write_error)?;
-        }
-        Ok(answers)
+        self.apply_all(entries, &mut inner).map_err(|e| *e)
     }
 
     /// The snapshot is of this moment. The state is stored first: once the snapshot is there, the
     /// log up to it may be purged.
     async fn get_snapshot_builder(&mut self) -> Builder {
         let mut inner = locked(&self.inner);
-        let state = self
-            .checkpoint(&mut inner)
-            .and_then(|()| self.ledger.read().encode().map_err(io::Error::from));
+        let state = blocking(|| {
+            self.checkpoint(&mut inner)
+                .and_then(|()| self.ledger.read().encode().map_err(io::Error::from))
+        });
         let meta = SnapshotMeta {
             last_log_id: inner.progress.last,
             last_membership: inner.progress.membership.clone(),
@@ -463,7 +489,7 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let installed = self.install(meta, snapshot.get_ref());
+        let installed = blocking(|| self.install(meta, snapshot.get_ref()));
         installed.map_err(|e| {
             fatal(
                 ErrorSubject::Snapshot(Some(meta.signature())),
@@ -504,7 +530,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         };
         let taken = std::mem::replace(&mut self.state, Ok(vec![]));
         let state = taken.map_err(failed)?;
-        self.file.write(&self.meta, &state).map_err(failed)?;
+        blocking(|| self.file.write(&self.meta, &state)).map_err(failed)?;
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: Box::new(Cursor::new(state)),

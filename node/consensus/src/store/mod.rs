@@ -23,6 +23,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 /// Why the cluster's state on disk can't be used. Each says which file and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +171,15 @@ pub(crate) fn write_by(new: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> 
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     fs::rename(new, path)
+}
+
+/// Runs what computes for long or waits for the disk, so that other tasks of these threads go on.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|threads| threads.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        // Nothing else runs here, or there is no other thread.
+        _ => work(),
+    }
 }
 
 /// A lock whose holder panicked is still a lock: the state behind it is checked when it is loaded.

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 pub(crate) struct Syncs {
     owed: Arc<Mutex<Owed>>,
     changed: Arc<watch::Sender<()>>,
+    /// The index of the entry that was written last.
+    newest: Arc<watch::Sender<u64>>,
 }
 
 #[derive(Default)]
@@ -32,13 +34,17 @@ impl Default for Syncs {
         Self {
             owed: Arc::default(),
             changed: Arc::new(watch::Sender::new(())),
+            newest: Arc::new(watch::Sender::new(0)),
         }
     }
 }
 
 impl Syncs {
-    /// Entries from this index on are on their way to the disk.
-    pub(super) fn begin(&self, first: u64) -> InFlight {
+    /// Entries from one index up to another, if there are any, are on their way to the disk.
+    pub(super) fn begin(&self, first: u64, last: Option<u64>) -> InFlight {
+        if let Some(last) = last {
+            self.newest.send_replace(last);
+        }
         let mut owed = locked(&self.owed);
         owed.last += 1;
         let number = owed.last;
@@ -75,6 +81,13 @@ impl Syncs {
             }
             changed.changed().await.map_err(io::Error::other)?;
         }
+    }
+
+    /// Whether an entry beyond this index is written within so long.
+    pub(crate) async fn written_beyond(&self, index: u64, within: Duration) -> bool {
+        let mut newest = self.newest.subscribe();
+        let beyond = newest.wait_for(|newest| *newest > index);
+        tokio::time::timeout(within, beyond).await.is_ok()
     }
 
     /// Returns why the disk failed, when it did.
@@ -136,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn an_index_is_reached_when_all_up_to_it_is_on_the_disk() {
         let syncs = Syncs::default();
-        let (first, second) = (syncs.begin(5), syncs.begin(7));
+        let (first, second) = (syncs.begin(5, Some(6)), syncs.begin(7, Some(7)));
         syncs.reached(4).await.unwrap();
         assert!(timeout(SOON, syncs.reached(5)).await.is_err());
         first.done(&Ok(()));
@@ -150,17 +163,34 @@ mod tests {
     #[tokio::test]
     async fn an_end_that_is_written_again_is_waited_for_again() {
         let syncs = Syncs::default();
-        syncs.begin(5).done(&Ok(()));
-        let again = syncs.begin(5);
+        syncs.begin(5, Some(5)).done(&Ok(()));
+        let again = syncs.begin(5, Some(5));
         assert!(timeout(SOON, syncs.reached(5)).await.is_err());
         again.done(&Ok(()));
         syncs.reached(5).await.unwrap();
     }
 
     #[tokio::test]
+    async fn what_is_written_is_noticed_at_once_and_not_waited_for_any_longer() {
+        let syncs = Syncs::default();
+        let _kept = syncs.begin(4, Some(5));
+        assert!(syncs.written_beyond(4, Duration::ZERO).await);
+        assert!(!syncs.written_beyond(5, SOON).await);
+        let waits = tokio::spawn({
+            let syncs = syncs.clone();
+            async move { syncs.written_beyond(5, Duration::from_secs(60)).await }
+        });
+        let _more = syncs.begin(6, Some(6));
+        assert!(waits.await.unwrap());
+        // An end that was cut off and written again is no longer than what is there now.
+        let _again = syncs.begin(3, Some(3));
+        assert!(!syncs.written_beyond(5, SOON).await);
+    }
+
+    #[tokio::test]
     async fn after_a_failure_nothing_is_reached_any_more() {
         let syncs = Syncs::default();
-        let (lost, kept) = (syncs.begin(5), syncs.begin(6));
+        let (lost, kept) = (syncs.begin(5, Some(5)), syncs.begin(6, Some(6)));
         let waits = tokio::spawn({
             let syncs = syncs.clone();
             async move { syncs.reached(6).await }
@@ -176,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_never_comes_is_a_failure() {
         let syncs = Syncs::default();
-        drop(syncs.begin(1));
+        drop(syncs.begin(1, Some(1)));
         assert!(syncs.reached(1).await.is_err());
     }
 }

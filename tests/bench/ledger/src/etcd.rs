@@ -4,20 +4,21 @@
 use crate::load;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
+use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
 const VALUE_BYTES: usize = 256;
 
 /// Writes through the etcd at `addr`.
-pub async fn client(addr: &str, clients: usize, time: Duration) {
+pub async fn client(addr: &str, clients: usize, time: Duration, file: &Path) {
     let tcp = TcpStream::connect(addr).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(connection);
     let uri = format!("http://{addr}/etcdserverpb.KV/Put");
     let run = std::process::id();
-    load::run(clients, time, move |client, n| {
+    load::run(clients, time, file, move |client, n| {
         let key = format!("{run:08}/{client:03}/{n:010}");
         put(sender.clone(), uri.clone(), key)
     })

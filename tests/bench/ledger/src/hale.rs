@@ -1,7 +1,7 @@
 //! Nodes of the ledger as the product builds them: the log, the chain and the state on disk, one
-//! QUIC port each. Numbers 0 to 2 are the group; number 3 is on the roster and outside the group.
+//! QUIC port each. Who writes is a node, as in the product: it signs, and forwards to the leader.
 
-use crate::load;
+use crate::{load, seconds};
 use hale_audit::archive::Options;
 use hale_consensus::{Config, Consensus, Lane, Peer, PeerTransport, SegmentChain, TransportError};
 use hale_model::ledger::{Answer, Command, EntryKind, Signed};
@@ -12,9 +12,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 const GROUP: u8 = 3;
-const OUTSIDE: u8 = 3;
 const CLUSTER: u64 = 7;
 const BODY_BYTES: usize = 256;
 
@@ -72,8 +72,9 @@ impl PeerTransport for Wires {
     }
 }
 
-async fn start(n: u8, port: u16, dir: &Path) -> Arc<Consensus> {
-    let roster: Vec<NodeId> = (0..=OUTSIDE).map(|n| key(n).node_id()).collect();
+async fn start(n: u8, port: u16, dir: &Path, net: &Handle) -> Arc<Consensus> {
+    let on_net = net.enter();
+    let roster: Vec<NodeId> = (0..GROUP).map(|n| key(n).node_id()).collect();
     let (endpoint, mut arrivals) = Endpoint::bind(hale_transport::Config {
         key: key(n),
         cluster: CLUSTER,
@@ -85,20 +86,22 @@ async fn start(n: u8, port: u16, dir: &Path) -> Arc<Consensus> {
         limits: Limits::default(),
     })
     .unwrap();
+    drop(on_net);
     let chain = SegmentChain::open(&dir.join("chain"), Options::default()).unwrap();
     let mut config = Config::new(dir.join("ledger"), key(n), CLUSTER, host(n));
     config.addr = addr(n, port).to_string();
+    config.threads = Some(net.clone());
     let node = Consensus::start(config, Arc::new(chain), Arc::new(Wires(endpoint)))
         .await
         .unwrap();
     let node = Arc::new(node);
     let serving = Arc::clone(&node);
-    tokio::spawn(async move {
+    net.spawn(async move {
         while let Some(stream) = arrivals.streams.recv().await {
             tokio::spawn(serve(Arc::clone(&serving), stream));
         }
     });
-    tokio::spawn(async move { while arrivals.datagrams.recv().await.is_some() {} });
+    net.spawn(async move { while arrivals.datagrams.recv().await.is_some() {} });
     node
 }
 
@@ -112,53 +115,68 @@ async fn serve(node: Arc<Consensus>, mut stream: Stream) {
     }
 }
 
-fn signed(kind: EntryKind, by: u8, body: &serde_json::Value) -> Signed {
-    Signed::new(kind, canonical::to_bytes(body).unwrap(), &key(by))
+fn signed(kind: EntryKind, by: &Keypair, body: &serde_json::Value) -> Signed {
+    Signed::new(kind, canonical::to_bytes(body).unwrap(), by)
 }
 
-/// Runs a node until it is killed. The first one founds the cluster and gives the others their
-/// seats, then says so.
-pub async fn node(n: u8, port: u16, dir: &Path) {
-    let node = start(n, port, &dir.join(n.to_string())).await;
+/// Runs a node, which does what its input says until it is killed. The first one founds the
+/// cluster and gives the others their seats, then says so.
+pub async fn node(n: u8, port: u16, dir: &Path, net: &Handle) {
+    let node = start(n, port, &dir.join(n.to_string()), net).await;
     if n == 0 {
-        form(&node, port, dir).await;
+        form(&node, port).await;
         println!("formed");
     }
-    std::future::pending::<()>().await;
+    let (say, mut said) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            say.blocking_send(line.unwrap()).unwrap();
+        }
+    });
+    while let Some(line) = said.recv().await {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["leads"] => println!("leads: {}", node.metrics().leads),
+            ["load", clients, time, file] => {
+                let (clients, time) = (clients.parse().unwrap(), seconds(time));
+                load(&node, n, clients, time, Path::new(file)).await;
+            }
+            _ => panic!("not understood: {line}"),
+        }
+    }
 }
 
-async fn form(node: &Consensus, port: u16, dir: &Path) {
+async fn form(node: &Consensus, port: u16) {
     node.found().await.unwrap();
-    for n in 1..=OUTSIDE {
+    for n in 1..GROUP {
         let enrol = Command::Enrol {
             node: key(n).node_id(),
             host: host(n),
-            entry: signed(EntryKind::Enrolment, 0, &serde_json::json!({ "enrol": n })),
+            entry: signed(
+                EntryKind::Enrolment,
+                &key(0),
+                &serde_json::json!({ "enrol": n }),
+            ),
         };
         assert_done(&node.propose(enrol).await.unwrap());
-    }
-    for n in 1..GROUP {
         node.add_learner(peer(n, port)).await.unwrap();
     }
     let voters: Vec<_> = (0..GROUP).map(|n| key(n).node_id()).collect();
     node.set_voters(&voters).await.unwrap();
-    let copy = node.copy().await.unwrap();
-    let outside = dir.join(OUTSIDE.to_string()).join("ledger");
-    copy.write(&outside).unwrap();
 }
 
 fn assert_done(answer: &Answer) {
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
 }
 
-/// Writes signed records through a node outside the group.
-pub async fn client(port: u16, dir: &Path, clients: usize, time: Duration) {
-    let node = start(OUTSIDE, port, &dir.join(OUTSIDE.to_string())).await;
-    let run = std::process::id();
-    load::run(clients, time, move |client, n| {
-        let node = Arc::clone(&node);
+/// Writes signed records through node `n`.
+async fn load(node: &Arc<Consensus>, n: u8, clients: usize, time: Duration, file: &Path) {
+    let run = file.file_name().unwrap().to_string_lossy().into_owned();
+    let (node, by) = (Arc::clone(node), Arc::new(key(n)));
+    load::run(clients, time, file, move |client, number| {
+        let (node, by) = (Arc::clone(&node), Arc::clone(&by));
+        let what = format!("{run}/{client}/{number:010}");
         async move {
-            let entry = record(&format!("{run:08}/{client:03}/{n:010}"));
+            let entry = record(&by, &what);
             assert_done(&node.propose(Command::Append { entry }).await.unwrap());
         }
     })
@@ -166,14 +184,10 @@ pub async fn client(port: u16, dir: &Path, clients: usize, time: Duration) {
 }
 
 /// A record with a body of [`BODY_BYTES`].
-fn record(what: &str) -> Signed {
+fn record(by: &Keypair, what: &str) -> Signed {
     let frame = r#"{"what":""}"#.len();
     let text = format!("{what:x<width$}", width = BODY_BYTES - frame);
-    let entry = signed(
-        EntryKind::Record,
-        OUTSIDE,
-        &serde_json::json!({ "what": text }),
-    );
+    let entry = signed(EntryKind::Record, by, &serde_json::json!({ "what": text }));
     assert_eq!(entry.body.len(), BODY_BYTES);
     entry
 }

@@ -15,34 +15,37 @@ use std::path::Path;
 use std::time::Duration;
 
 const USAGE: &str = "ledger-bench hale-node NUMBER PORT DIR
-ledger-bench hale-client PORT DIR CLIENTS SECONDS
-ledger-bench etcd-client ADDR CLIENTS SECONDS";
+    and then, line by line on its input: load CLIENTS SECONDS FILE
+ledger-bench etcd-client ADDR CLIENTS SECONDS FILE
+ledger-bench summary FILE...";
+
+fn seconds(text: &str) -> Duration {
+    Duration::from_secs_f64(text.parse().unwrap())
+}
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    // As the product runs: two threads beside the two of the ledger.
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
-    let seconds = |text: &str| Duration::from_secs_f64(text.parse().unwrap());
+    // As the product runs: a thread for the port and the group, two for all else.
+    let threads = |n| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(n).enable_all().build().unwrap()
+    };
+    let (runtime, net) = (threads(2), threads(1));
     match args[..] {
         ["hale-node", number, port, dir] => runtime.block_on(hale::node(
             number.parse().unwrap(),
             port.parse().unwrap(),
             Path::new(dir),
+            net.handle(),
         )),
-        ["hale-client", port, dir, clients, time] => runtime.block_on(hale::client(
-            port.parse().unwrap(),
-            Path::new(dir),
+        ["etcd-client", addr, clients, time, file] => runtime.block_on(etcd::client(
+            addr,
             clients.parse().unwrap(),
             seconds(time),
+            Path::new(file),
         )),
-        ["etcd-client", addr, clients, time] => {
-            runtime.block_on(etcd::client(addr, clients.parse().unwrap(), seconds(time)));
-        }
+        ["summary", ref files @ ..] => load::summary(files),
         _ => {
             println!("{USAGE}");
             std::process::exit(2);
