@@ -35,5 +35,6 @@ const UNKNOWN: &str = "hale_transport_refused_total{reason=\"unknown_stream\"}";
 const LEDGER: &str = "hale_ledger_refused_total";
 const PACKETS: &str = "hale_gossip_refused_total{what=\"packet\"}";
 const MEMBERS: &str = "hale_gossip_refused_total{what=\"member\"}";
+const IDENTITIES: &str = "hale_gossip_refused_total{what=\"identity\"}";
 const PROFILES: &str = "hale_gossip_refused_total{what=\"profile\"}";
 const SESSIONS: &str = "hale_actor_sessions_refused_total";

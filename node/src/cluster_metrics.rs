@@ -126,11 +126,12 @@ fn gossip(cluster: &Shared, out: &mut Vec<Family>) {
     out.push(by(
         Kind::Counter,
         "hale_gossip_refused_total",
-        "What gossip refused: not from whom it says, off the roster, wrongly signed.",
+        "What gossip refused: not from whom it says, off the roster, not signed by whom it is of.",
         "what",
         &[
             ("packet", c.refused_packets),
             ("member", c.refused_members),
+            ("identity", c.refused_identities),
             ("profile", c.refused_profiles),
         ],
     ));

@@ -174,11 +174,14 @@ impl DataDir {
         Ok(id)
     }
 
-    /// The number of this life of the node: later than all before, whatever the clock says.
+    /// The number of this life of the node: later than all before, whatever the clock says. Only one
+    /// that nobody believed is not gone on from, since nobody would believe the next.
     pub(crate) fn next_life(&self, now_ms: u64) -> Result<u64, IdentityError> {
         let path = self.join("life");
         let last = fs::read_to_string(&path).ok();
-        let last: u64 = last.and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+        let last: Option<u64> = last.and_then(|t| t.trim().parse().ok());
+        let is_believed = |life: &u64| *life < hale_membership::latest_life(now_ms);
+        let last = last.filter(is_believed).unwrap_or(0);
         let life = now_ms.max(last.saturating_add(1));
         write_private(&path, format!("{life}\n").as_bytes())?;
         Ok(life)
@@ -245,6 +248,8 @@ mod tests {
         );
         assert_eq!(data.found_cluster().unwrap(), cluster);
         assert!(data.next_life(3).unwrap() > life);
+        fs::write(path.join("life"), format!("{}\n", u64::MAX)).unwrap();
+        assert_eq!(data.next_life(9).unwrap(), 9, "nobody believed it");
         let mode =
             std::os::unix::fs::MetadataExt::mode(&fs::metadata(path.join("node.key")).unwrap());
         assert_eq!(mode & 0o777, 0o600);

@@ -3,8 +3,8 @@
 use super::fleet::{Fleet, host};
 use super::forged::{EXCHANGE, Liar, Reply, Request, SOON, join, key};
 use super::{
-    FOREIGN, LEDGER, MALFORMED, MEMBERS, OVERSIZED, PACKETS, PROFILES, SESSIONS, UNKNOWN, VERSION,
-    runtime,
+    FOREIGN, IDENTITIES, LEDGER, MALFORMED, MEMBERS, OVERSIZED, PACKETS, PROFILES, SESSIONS,
+    UNKNOWN, VERSION, runtime,
 };
 use hale_membership::{Contact, Effect, Event, Membership, Profile, Settings, Tuning};
 use hale_model::ledger::{Acquire, Answer, Command, Disposition, EntryKind, Scope, Signed};
@@ -362,6 +362,29 @@ async fn slander(liar: &Liar, target: Peer) {
     }
 }
 
+/// Says that a node lives a later life elsewhere: what the liar has signed for itself, with the
+/// node's name in it.
+async fn mislead(liar: &Liar, target: Peer, victim: Peer) {
+    let elsewhere = Peer {
+        node: liar.node(),
+        addr: "127.0.0.1:9".parse().unwrap(),
+    };
+    let own = gossiper(&liar.key, elsewhere).everything().unwrap();
+    let (from, to) = (*liar.node().as_bytes(), *victim.node.as_bytes());
+    let mut moved = own.clone();
+    for at in 0..own.len() - from.len() {
+        if own[at..].starts_with(&from) {
+            moved[at..at + to.len()].copy_from_slice(&to);
+        }
+    }
+    assert_ne!(moved, own);
+    for _ in 0..20 {
+        let frame = liar.frame(EXCHANGE, &moved);
+        let _ = liar.endpoint.ask(target, Lane::Main, &frame, SOON).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// Says of the nodes that they are down, as often as it can.
 async fn denounce(liar: &Liar, target: Peer, victims: &[Peer]) {
     let here = Peer {
@@ -465,6 +488,13 @@ fn a_member_that_lies_is_refused_and_changes_nothing() {
     fleet.withstands("gossip in others' names, of strangers", &gossip, || {
         runtime.block_on(slander(&liar, peers[1]));
     });
+    fleet.withstands(
+        "gossip that another is elsewhere",
+        &[(IDENTITIES, 10)],
+        || {
+            runtime.block_on(mislead(&liar, peers[1], peers[0]));
+        },
+    );
     fleet.withstands("gossip that the others are down", &[], || {
         runtime.block_on(denounce(&liar, peers[1], &[peers[0], peers[2]]));
     });

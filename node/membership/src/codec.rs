@@ -60,27 +60,23 @@ impl Codec<Id> for WireCodec {
     }
 }
 
-/// A packet without what must not be spoken of.
-pub(crate) struct Filtered {
-    pub(crate) header: Header<Id>,
-    pub(crate) bytes: Vec<u8>,
-    /// How many members were left out.
-    pub(crate) left_out: u64,
+/// From whom and to whom a packet is, and what it wants.
+pub(crate) fn header(packet: &[u8]) -> Result<Header<Id>, WireError> {
+    take(packet)
 }
 
-/// Takes a packet apart and leaves out members that are not `admitted`.
-pub(crate) fn filter(packet: &[u8], admitted: impl Fn(&Id) -> bool) -> Result<Filtered, WireError> {
+/// A packet without the members that are not `admitted`.
+pub(crate) fn filter(
+    packet: &[u8],
+    mut admitted: impl FnMut(&Id) -> bool,
+) -> Result<Vec<u8>, WireError> {
     let mut rest = packet;
     let header: Header<Id> = take(&mut rest)?;
-    let mut out = Filtered {
-        bytes: packet[..packet.len() - rest.len()].to_vec(),
-        header,
-        left_out: 0,
-    };
+    let mut out = packet[..packet.len() - rest.len()].to_vec();
     // These two carry no members.
-    let bare = matches!(out.header.message, Message::Announce | Message::Broadcast);
+    let bare = matches!(header.message, Message::Announce | Message::Broadcast);
     if bare || rest.len() < 2 {
-        out.bytes.extend_from_slice(rest);
+        out.extend_from_slice(rest);
         return Ok(out);
     }
     let count = rest.get_u16();
@@ -91,13 +87,11 @@ pub(crate) fn filter(packet: &[u8], admitted: impl Fn(&Id) -> bool) -> Result<Fi
         if admitted(member.id()) {
             members.extend_from_slice(&before[..before.len() - rest.len()]);
             kept += 1;
-        } else {
-            out.left_out += 1;
         }
     }
-    out.bytes.put_u16(kept);
-    out.bytes.extend_from_slice(&members);
-    out.bytes.extend_from_slice(rest);
+    out.put_u16(kept);
+    out.extend_from_slice(&members);
+    out.extend_from_slice(rest);
     Ok(out)
 }
 

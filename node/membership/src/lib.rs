@@ -3,7 +3,8 @@
 //! [`Membership`] is a value: packets, timers and questions go in with the time, effects come out.
 //! It drives foca's SWIM (Das, Gupta, Motivala 2002, with suspicion) and adds what SWIM leaves
 //! open: profiles that ride the gossip, an exchange of everything known at joining and now and
-//! then, and a roster that decides who may be spoken of. It does no I/O and reads no clock.
+//! then, and a roster that decides who may be spoken of. Where a node is and which of its lives it
+//! lives is signed by that node, and so never believed of another. It does no I/O and reads no clock.
 
 mod codec;
 mod identity;
@@ -14,7 +15,7 @@ mod rng;
 mod timers;
 mod tuning;
 
-pub use identity::Contact;
+pub use identity::{Contact, latest_life};
 pub use membership::{
     Admit, Counts, Effect, Event, MAX_PACKET_BYTES, Member, Membership, Settings, State,
 };

@@ -1,7 +1,11 @@
 //! The driver: one value that owns foca and its timers.
 
+mod claims;
+#[cfg(test)]
+mod tests;
+
 use crate::MembershipError;
-use crate::codec::{self, WireCodec};
+use crate::codec::WireCodec;
 use crate::identity::{Contact, Id};
 use crate::profile::{Announcement, Profile, Profiles};
 use crate::rng::SplitMix;
@@ -39,7 +43,7 @@ pub struct Settings {
     /// Where others reach this node.
     pub addr: SocketAddr,
     /// When this node was started, in milliseconds since the epoch: a later start wins over what
-    /// is told of an earlier one.
+    /// is told of an earlier one. Others believe none that is beyond their [`latest_life`].
     pub started_ms: u64,
     /// For the choice of whom to probe.
     pub seed: u64,
@@ -137,6 +141,9 @@ pub struct Counts {
     pub refused_packets: u64,
     /// Members left out of packets: on no roster, or too many.
     pub refused_members: u64,
+    /// Identities of members, with address and life, that their nodes have not signed, or that
+    /// begin beyond all clocks. What comes with one that is not signed is refused with it.
+    pub refused_identities: u64,
     /// Profiles refused: a stranger's, or with a wrong signature.
     pub refused_profiles: u64,
 }
@@ -165,6 +172,8 @@ pub struct Membership {
     /// When everything is exchanged next.
     exchange_at: Duration,
     profiles: Profiles,
+    /// What this node says of itself.
+    profile: Profile,
     /// Signed and waiting to be told.
     unsaid: Option<Vec<u8>>,
     /// When the profile may be told again.
@@ -175,6 +184,10 @@ pub struct Membership {
     has_left: bool,
     /// Whether anybody has been heard since this node last took up a new life.
     is_heard: bool,
+    /// The others take this life of this node for down.
+    is_disowned: bool,
+    /// The latest life of this node that others have on record.
+    on_record: u64,
     counts: Counts,
 }
 
@@ -184,14 +197,7 @@ impl Membership {
     /// # Errors
     /// If the profile is too large.
     pub fn new(settings: Settings, profile: &Profile) -> Result<Self, MembershipError> {
-        let contact = Contact {
-            node: settings.key.node_id(),
-            addr: settings.addr,
-        };
-        let id = Id {
-            contact,
-            incarnation: settings.started_ms,
-        };
+        let id = Id::sign(settings.addr, settings.started_ms, &settings.key);
         let mut rng = SplitMix::new(settings.seed);
         let profiles = Profiles::new(settings.admit.clone(), settings.tuning.max_members);
         let foca = Foca::with_custom_broadcast(
@@ -212,12 +218,15 @@ impl Membership {
             seeds_at: Duration::ZERO,
             exchange_at: settings.tuning.exchange_period,
             profiles,
+            profile: profile.clone(),
             unsaid: None,
             quiet_until: Duration::ZERO,
             said: 0,
             tuned_for: 1,
             has_left: false,
             is_heard: false,
+            is_disowned: false,
+            on_record: 0,
             counts: Counts::default(),
             settings,
         };
@@ -236,6 +245,7 @@ impl Membership {
     /// Takes in what happened at `now`, the time since the node's start, and says what to do.
     pub fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
+        self.profiles.believe_until(self.latest_life());
         let mut out = vec![];
         for alarm in self.timers.due(self.now) {
             self.ring(alarm, &mut out);
@@ -249,6 +259,10 @@ impl Membership {
             Event::Profile(profile) => self.change_profile(&profile),
             Event::Evict(node) => self.evict(&node, &mut out),
             Event::Leave => self.leave(&mut out),
+        }
+        let is_behind = self.on_record > self.foca.identity().incarnation;
+        if (self.is_disowned || is_behind) && !self.has_left {
+            self.begin_life(&mut out);
         }
         out
     }
@@ -372,15 +386,7 @@ impl Membership {
                 self.is_heard = true;
                 self.exchange(out);
             }
-            OwnedNotification::Rejoin(id) => {
-                // foca says so once and is then silent until somebody speaks to it: nobody does, if
-                // all take the new life for down too before they have heard of it.
-                self.is_heard = false;
-                self.timers.set(self.now + REJOIN.0, Alarm::Rejoin);
-                out.push(Effect::Rejoined {
-                    incarnation: id.incarnation,
-                });
-            }
+            OwnedNotification::Defunct => self.is_disowned = true,
             OwnedNotification::Idle => {
                 self.seeds_at = self.now + SEED_PAUSES.0;
                 self.timers.set(self.seeds_at, Alarm::Seeds);
@@ -401,30 +407,10 @@ impl Membership {
 
     fn packet(&mut self, from: NodeId, bytes: &[u8], out: &mut Vec<Effect>) {
         self.counts.packets_in += 1;
-        let admit = self.settings.admit.clone();
-        let is_full = self.foca.iter_membership_state().len() >= self.settings.tuning.max_members;
-        let known = |n: &NodeId| {
-            self.foca
-                .iter_membership_state()
-                .any(|m| m.id().contact.node == *n)
-        };
-        let admitted = |id: &Id| {
-            let node = &id.contact.node;
-            admit(node) && (!is_full || known(node))
-        };
-        let me = self.foca.identity().contact.node;
-        let read = (bytes.len() <= MAX_PACKET_BYTES).then(|| codec::filter(bytes, admitted).ok());
-        let honest = read.flatten().filter(|p| {
-            let (src, dst) = (p.header.src.contact.node, p.header.dst.contact.node);
-            let third = codec::third(&p.header.message);
-            src == from && dst == me && admitted(&p.header.src) && third.is_none_or(admitted)
-        });
-        let Some(packet) = honest else {
-            self.counts.refused_packets += 1;
-            return;
-        };
-        self.counts.refused_members += packet.left_out;
-        self.drive(out, |f, r| f.handle_data(&packet.bytes, r));
+        match self.honest(from, bytes) {
+            Some(bytes) => self.drive(out, |f, r| f.handle_data(&bytes, r)),
+            None => self.counts.refused_packets += 1,
+        }
     }
 
     fn join(&mut self, mut seeds: Vec<Contact>, out: &mut Vec<Effect>) {
@@ -452,11 +438,7 @@ impl Membership {
 
     /// Says hello; which life the other lives is not known, and any takes it.
     fn greet(&mut self, contact: Contact, out: &mut Vec<Effect>) {
-        let incarnation = 0;
-        let to = Id {
-            contact,
-            incarnation,
-        };
+        let to = Id::unknown_life(contact);
         self.drive(out, |f, r| f.announce(to, r));
     }
 
@@ -501,15 +483,13 @@ impl Membership {
             self.counts.refused_packets += 1;
             return;
         };
-        let admit = self.settings.admit.clone();
-        let (all, most) = (theirs.members.len(), self.settings.tuning.max_members);
-        let known: Vec<_> = theirs
-            .members
-            .into_iter()
-            .take(most)
-            .filter(|m| admit(&m.id().contact.node))
-            .collect();
-        self.counts.refused_members += (all - known.len()) as u64;
+        let most = self.settings.tuning.max_members;
+        self.counts.refused_members += theirs.members.len().saturating_sub(most) as u64;
+        let Some(known) = self.vouched(theirs.members.into_iter().take(most)) else {
+            tracing::debug!("gossip: an exchange with a forged identity is not looked at");
+            self.counts.refused_packets += 1;
+            return;
+        };
         // Others know it already, or exchange it themselves.
         self.drive(out, |f, r| f.apply_many(known.into_iter(), false, r));
         let refused = self.profiles.refused();
@@ -524,17 +504,22 @@ impl Membership {
     }
 
     fn sign(&mut self, profile: &Profile) -> Result<(), MembershipError> {
-        let number = (self.settings.started_ms, self.said + 1);
+        let number = (self.foca.identity().incarnation, self.said + 1);
         let bytes = Announcement::sign(profile, number, &self.settings.key)?;
         self.said += 1;
+        self.profile = profile.clone();
         self.unsaid = Some(bytes);
         Ok(())
     }
 
     fn change_profile(&mut self, profile: &Profile) {
-        if self.profiles.of(&self.contact().node).as_ref() == Some(profile) {
+        if self.profile == *profile {
             return;
         }
+        self.renew_profile(profile);
+    }
+
+    fn renew_profile(&mut self, profile: &Profile) {
         let is_waiting = self.unsaid.is_some();
         match self.sign(profile) {
             Err(error) => tracing::warn!(%error, "gossip goes on with the profile of before"),
@@ -553,6 +538,28 @@ impl Membership {
         }
     }
 
+    /// Lives on where this life is taken for down, or is one that others take for past.
+    fn begin_life(&mut self, out: &mut Vec<Effect>) {
+        self.is_disowned = false;
+        let before = self.foca.identity().incarnation;
+        let incarnation = before.max(self.on_record).saturating_add(1);
+        let id = Id::sign(self.settings.addr, incarnation, &self.settings.key);
+        // Nobody speaks to it, if all take the new life for down too before they have heard of it.
+        self.is_heard = false;
+        self.timers.set(self.now + REJOIN.0, Alarm::Rejoin);
+        self.drive(out, |f, r| {
+            f.change_identity(id, &mut *r)?;
+            // By this it goes on with those that it knows to be alive.
+            f.apply_many(std::iter::empty(), false, r)
+        });
+        out.push(Effect::Rejoined { incarnation });
+        if self.on_record > before {
+            // So are the numbers of its profiles.
+            let profile = self.profile.clone();
+            self.renew_profile(&profile);
+        }
+    }
+
     fn evict(&mut self, node: &NodeId, out: &mut Vec<Effect>) {
         let gone = self
             .foca
@@ -566,7 +573,7 @@ impl Membership {
     }
 
     fn leave(&mut self, out: &mut Vec<Effect>) {
-        self.drive(out, |f, r| f.leave_cluster(r));
         self.has_left = true;
+        self.drive(out, |f, r| f.leave_cluster(r));
     }
 }

@@ -91,6 +91,8 @@ struct Inner {
     admit: Admit,
     limit: usize,
     known: BTreeMap<NodeId, Known>,
+    /// No start later than this is believed, in milliseconds since the epoch.
+    latest: u64,
     refused: u64,
 }
 
@@ -101,12 +103,18 @@ impl Profiles {
             admit,
             limit,
             known,
+            latest: u64::MAX,
             refused: 0,
         })))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on no start later than this is believed, in milliseconds since the epoch.
+    pub(crate) fn believe_until(&self, latest: u64) {
+        self.inner().latest = latest;
     }
 
     pub(crate) fn of(&self, node: &NodeId) -> Option<Profile> {
@@ -146,8 +154,9 @@ impl Profiles {
             return None;
         }
         let has_room = known.is_some() || inner.known.len() < inner.limit;
+        let is_timely = said.number.0 <= inner.latest;
         // The signature last: it costs the most.
-        let profile = (has_room && (inner.admit)(&said.node))
+        let profile = (has_room && is_timely && (inner.admit)(&said.node))
             .then(|| wire::decode::<Profile>(&said.body).ok())
             .flatten()
             .filter(|_| {
@@ -247,6 +256,16 @@ mod tests {
         );
         assert!(p.take(b"garbage").is_none());
         assert_eq!(p.refused(), 3);
+    }
+
+    #[test]
+    fn a_number_beyond_all_clocks_is_not_taken_so_that_a_later_one_can_follow() {
+        let p = profiles();
+        p.believe_until(1_000);
+        let say = |n| Announcement::sign(&profile("a"), n, &key(1)).unwrap();
+        assert!(p.take(&say((u64::MAX, u64::MAX))).is_none());
+        assert_eq!(p.refused(), 1);
+        assert!(p.take(&say((1_000, 1))).is_some());
     }
 
     #[test]

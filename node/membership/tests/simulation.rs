@@ -59,6 +59,8 @@ struct World {
     started: Vec<Duration>,
     flying: BinaryHeap<Reverse<(Duration, u64, What)>>,
     sent: u64,
+    /// What the clock of nodes that start says at the beginning, in milliseconds since the epoch.
+    clock_ms: u64,
     random: u64,
     loss_percent: u64,
     /// Pairs of nodes that can't talk.
@@ -75,6 +77,7 @@ impl World {
             started: vec![],
             flying: BinaryHeap::new(),
             sent: 0,
+            clock_ms: 1_780_000_000_000,
             random: seed | 1,
             loss_percent,
             cut: BTreeSet::new(),
@@ -95,7 +98,7 @@ impl World {
         let settings = Settings {
             key: key(n),
             addr: contact(n).addr,
-            started_ms: 1_000_000 + self.now.as_millis() as u64,
+            started_ms: self.clock_ms + self.now.as_millis() as u64,
             seed: self.random(u64::MAX),
             admit: Arc::new(move |node| roster.contains(node)),
             tuning: Tuning::default(),
@@ -287,9 +290,30 @@ fn a_node_that_was_restarted_is_alive_again_at_once() {
     w.kill(4);
     assert!(w.run(ms(20_000), |w| w.all_see(NODES - 1)));
     w.start(4, &[9, 0]);
-    let back = w.now;
+    // An epidemic may miss one: that one hears of it by a probe, or an exchange.
+    let nearly_all = |w: &World| (0..NODES).filter(|n| w.alive(*n) == NODES).count() >= NODES - 1;
+    assert!(w.run(ms(3_000), nearly_all), "nobody hears of it");
     assert!(w.run(ms(20_000), |w| w.all_see(NODES)));
-    assert!(w.now - back < ms(3_000), "it took {:?}", w.now - back);
+}
+
+#[test]
+fn a_node_whose_clock_was_put_back_is_alive_again_for_all() {
+    let mut w = formed(14, 2);
+    w.kill(4);
+    w.run(ms(1_000), |_| false);
+    w.clock_ms -= 30 * 24 * 3_600_000;
+    w.start(4, &[9, 0]);
+    let back = w.now;
+    w.run(ms(8_000), |_| false);
+    let lives = |w: &World, n| {
+        let view = w.view(n);
+        let seen = view.iter().find(|m| m.contact == contact(4)).unwrap();
+        seen.state == State::Alive
+    };
+    let all = |w: &World| (0..NODES).all(|n| lives(w, n)) && w.all_see(NODES);
+    assert!(w.run(ms(20_000), all), "it is not alive for all");
+    assert!(w.now - back < ms(20_000), "it took {:?}", w.now - back);
+    assert_eq!(w.view(0).len(), NODES);
 }
 
 #[test]
@@ -447,7 +471,7 @@ fn slander(world: &World, of: &[usize], told: usize) -> Vec<u8> {
     let settings = Settings {
         key: key(4),
         addr: contact(4).addr,
-        started_ms: 1_000_000,
+        started_ms: world.clock_ms,
         seed: 7,
         admit: Arc::new(|_| true),
         tuning: Tuning::default(),
