@@ -13,6 +13,7 @@ mod config;
 mod elections;
 mod expiry;
 mod handover;
+mod hearsay;
 mod keeper;
 pub mod ledger;
 mod metrics;

@@ -1,7 +1,14 @@
 //! What a node outside the Raft group knows of the ledger: a copy that follows a node of the group,
 //! one long question after the other. It is as old as its last answer, and says so. It is kept on
 //! disk, so that a node that starts anew knows whom to trust before it has reached anyone.
+//!
+//! State and commands are taken from nodes of the known group alone, by what those told last, or by
+//! this node's own log. Another group is learnt from them, or as [`crate::hearsay`] has it.
 
+#[cfg(test)]
+mod tests;
+
+use crate::hearsay::Hearsay;
 use crate::ledger::{Ledger, News};
 use crate::network::{AskError, Followed, Lane, Reply, Request};
 use crate::recovery;
@@ -15,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 /// How long a node of the group waits for news before it answers that there are none.
 const WAIT: Duration = Duration::from_secs(5);
@@ -22,6 +30,13 @@ const WAIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Who has not heard from a leader for so long is left for another.
 const TOO_OLD: Duration = Duration::from_secs(3);
+/// Where no node of the known group has told anything fresh for so long, or is alive, others are
+/// asked who is in the group: so many, for so long.
+const UNHEARD: Duration = Duration::from_secs(5);
+const ASKED: usize = 8;
+const INQUIRY: Duration = Duration::from_secs(1);
+/// An operator is told of a group that is not believed at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Between two attempts, at least; the jitter is as long again. Each attempt in vain doubles it.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -102,6 +117,11 @@ impl Copy {
 #[derive(Default)]
 struct Known {
     group: Group,
+    /// Who is in the group by this node's own log.
+    own: Group,
+    hearsay: Hearsay,
+    /// When an operator was told of a group that is not believed.
+    told_of: Option<Instant>,
     /// When the last answer came, and how old it was then.
     heard: Option<(Instant, Duration)>,
     source: Option<NodeId>,
@@ -111,10 +131,33 @@ struct Known {
     begins_anew: Option<u64>,
 }
 
+impl Known {
+    /// The nodes whose word on the ledger counts.
+    fn trusted(&self) -> impl Iterator<Item = &Peer> {
+        let own_counts = self.own.term >= self.group.term || self.group.voters.is_empty();
+        let own = self.own.members().filter(move |_| own_counts);
+        self.group.members().chain(own)
+    }
+
+    fn trusts(&self, node: &NodeId) -> bool {
+        self.trusted().any(|p| p.node == *node)
+    }
+
+    /// From now on this group is the known one.
+    fn settle(&mut self, group: Group) {
+        let is_known = !self.group.voters.is_empty();
+        if is_known && recovery::is_between(self.group.term, group.term) {
+            self.begins_anew = Some(group.term);
+        }
+        self.group = group;
+    }
+}
+
 /// The copy. See the module.
 pub(crate) struct Mirror {
     pub(crate) ledger: LiveLedger,
     known: Mutex<Known>,
+    opened: Instant,
     dir: PathBuf,
 }
 
@@ -124,6 +167,7 @@ impl Mirror {
         let this = Self {
             ledger: LiveLedger::default(),
             known: Mutex::default(),
+            opened: Instant::now(),
             dir: dir.to_owned(),
         };
         if let Some(copy) = Copy::read(dir)? {
@@ -185,6 +229,9 @@ impl Mirror {
     ) -> Result<bool, crate::StateError> {
         let (known, anew) = {
             let known = locked(&self.known);
+            if !known.trusts(&from) {
+                return Ok(false);
+            }
             (known.group.term, known.begins_anew)
         };
         let term = told.group.term;
@@ -246,24 +293,32 @@ impl Mirror {
         }
     }
 
-    /// Whom to ask: who answered last, else anyone of the group, else anyone who is alive and may
-    /// know who is in it.
-    fn sources(&self, alive: &[Peer], me: &NodeId) -> Vec<Peer> {
+    /// Whom to follow: who answered last, then those of the known group that gossip takes for
+    /// alive; and apart from them the others of the group.
+    fn sources(&self, alive: &[Peer], me: &NodeId) -> (Vec<Peer>, Vec<Peer>) {
         let known = locked(&self.known);
-        let mut out: Vec<Peer> = known.group.members().cloned().collect();
-        let start = out.len();
-        out.extend(alive.iter().cloned());
-        shuffle(&mut out[..start]);
-        shuffle(&mut out[start..]);
-        // Those that gossip takes for alive come before those that it does not.
-        out[..start].sort_by_key(|p| !alive.iter().any(|a| a.node == p.node));
-        if let Some(source) = known.source {
-            out.sort_by_key(|p| p.node != source);
-        }
-        out.retain(|p| p.node != *me);
-        let mut seen = std::collections::BTreeSet::new();
-        out.retain(|p| seen.insert(p.node));
-        out.truncate(16);
+        let mut all: Vec<Peer> = known.trusted().cloned().collect();
+        let mut seen = std::collections::BTreeSet::from([*me]);
+        all.retain(|p| seen.insert(p.node));
+        shuffle(&mut all);
+        all.sort_by_key(|p| known.source != Some(p.node));
+        let is_near =
+            |p: &Peer| known.source == Some(p.node) || alive.iter().any(|a| a.node == p.node);
+        all.into_iter().partition(is_near)
+    }
+
+    /// For how long nobody of the known group has told anything fresh.
+    fn silence(&self) -> Duration {
+        self.age().unwrap_or_else(|| self.opened.elapsed())
+    }
+
+    /// Some of those that are alive and not of the known group.
+    fn strangers(&self, alive: &[Peer], me: &NodeId) -> Vec<Peer> {
+        let known = locked(&self.known);
+        let is_strange = |p: &&Peer| p.node != *me && !known.trusts(&p.node);
+        let mut out: Vec<Peer> = alive.iter().filter(is_strange).cloned().collect();
+        shuffle(&mut out);
+        out.truncate(ASKED);
         out
     }
 
@@ -304,8 +359,52 @@ impl Mirror {
     fn learn(&self, group: Group) {
         let mut known = locked(&self.known);
         if group.term >= known.group.term && !group.voters.is_empty() {
-            known.group = group;
+            known.settle(group);
         }
+    }
+
+    /// Who is in the group by this node's own log, as far as that goes.
+    fn note_own(&self, group: Group) {
+        locked(&self.known).own = group;
+    }
+
+    /// The known group has told something fresh: what others say does not matter. Says how many
+    /// told of a later group.
+    fn hears_its_own(&self) -> u64 {
+        let mut known = locked(&self.known);
+        let group = known.group.clone();
+        known.hearsay.forget(&group)
+    }
+
+    /// Takes the word of nodes that are not of the known group on who is in the group, and goes by
+    /// it where it is to be believed. Says how many are not listened to.
+    fn hear(&self, told: Vec<(NodeId, Group)>) -> u64 {
+        let (mut known, now, mut refused) = (locked(&self.known), Instant::now(), 0);
+        for (from, group) in told {
+            refused += u64::from(!known.hearsay.hear(now, from, group));
+        }
+        let Some(group) = known.hearsay.agreed(now, &known.group) else {
+            let is_due = known.told_of.is_none_or(|at| at.elapsed() > TELL_EVERY);
+            if is_due && known.hearsay.is_doubtful(&known.group) {
+                known.told_of = Some(now);
+                tracing::warn!(
+                    "no node of the ledger's group is reached, and one node alone tells of another \
+                     group: it is not believed. If that is the cluster now, as after `hale \
+                     restore`, stop this node, move its data directory away and type `hale join` \
+                     with a new token"
+                );
+            }
+            return refused;
+        };
+        tracing::warn!(
+            term = group.term,
+            voters = group.voters.len(),
+            "no node of the ledger's group is reached; others agree on who is in it now"
+        );
+        known.hearsay = Hearsay::default();
+        known.source = None;
+        known.settle(group);
+        refused
     }
 }
 
@@ -318,27 +417,7 @@ pub(crate) async fn run(shell: Arc<Shell>) {
             tokio::time::sleep(LOOK).await;
             continue;
         }
-        shell.mirror.catch_up_with(&shell.ledger);
-        let alive = shell.asker.transport.alive().unwrap_or_default();
-        let alive: Vec<Peer> = alive.into_iter().map(|a| a.peer).collect();
-        let mut told = false;
-        for source in shell.mirror.sources(&alive, &shell.me.node) {
-            match follow(&shell, &source).await {
-                Ok(fresh) => {
-                    told = fresh;
-                    if fresh {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(from = %source.node.short(), %error, "not followed");
-                    shell.mirror.lost(&source.node);
-                }
-            }
-            if shell.is_seated() || shell.is_stopping() {
-                break;
-            }
-        }
+        let told = round(&shell).await;
         shell.mirror.save(false);
         if told {
             pause = PAUSE;
@@ -348,6 +427,63 @@ pub(crate) async fn run(shell: Arc<Shell>) {
         }
     }
     shell.mirror.save(true);
+}
+
+/// Follows whoever of the known group answers; says whether one told something fresh.
+async fn round(shell: &Shell) -> bool {
+    shell.mirror.catch_up_with(&shell.ledger);
+    if let Ok(running) = shell.running() {
+        shell.mirror.note_own(running.group());
+    }
+    let alive = shell.asker.transport.alive().unwrap_or_default();
+    let alive: Vec<Peer> = alive.into_iter().map(|a| a.peer).collect();
+    let (near, far) = shell.mirror.sources(&alive, &shell.me.node);
+    if follow_any(shell, &near).await {
+        return true;
+    }
+    if near.is_empty() || shell.mirror.silence() >= UNHEARD {
+        inquire(shell, &alive).await;
+    }
+    follow_any(shell, &far).await
+}
+
+async fn follow_any(shell: &Shell, sources: &[Peer]) -> bool {
+    for source in sources {
+        if shell.is_seated() || shell.is_stopping() {
+            break;
+        }
+        match follow(shell, source).await {
+            Ok(true) => {
+                let refused = shell.mirror.hears_its_own();
+                shell.counters.refused.fetch_add(refused, Ordering::Relaxed);
+                return true;
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(from = %source.node.short(), %error, "not followed");
+                shell.mirror.lost(&source.node);
+            }
+        }
+    }
+    false
+}
+
+/// Asks some that are not of the known group who is in the group.
+async fn inquire(shell: &Shell, alive: &[Peer]) {
+    let mut asked = JoinSet::new();
+    for peer in shell.mirror.strangers(alive, &shell.me.node) {
+        let asker = shell.asker.clone();
+        asked.spawn(async move {
+            let answer = asker.ask(&peer, Lane::Urgent, &Request::Group, INQUIRY);
+            match answer.await {
+                Ok(Reply::Group(group)) => Some((peer.node, group)),
+                _ => None,
+            }
+        });
+    }
+    let told = asked.join_all().await.into_iter().flatten().collect();
+    let refused = shell.mirror.hear(told);
+    shell.counters.refused.fetch_add(refused, Ordering::Relaxed);
 }
 
 /// What a node of the group does while its own log is what counts: it remembers who is in the group,
@@ -407,70 +543,5 @@ fn shuffle(peers: &mut [Peer]) {
     for i in (1..peers.len()).rev() {
         let j = (crate::clock::jitter() * (i + 1) as f64) as usize;
         peers.swap(i, j.min(i));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_is_kept_whole_or_not_used() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(Copy::read(dir.path()).unwrap().is_none());
-        let copy = Copy {
-            applied: 7,
-            state: Ledger::default().encode().unwrap(),
-            group: Group::default(),
-        };
-        copy.write(dir.path()).unwrap();
-        assert_eq!(Copy::read(dir.path()).unwrap().unwrap(), copy);
-        let path = dir.path().join("copy");
-        let whole = std::fs::read(&path).unwrap();
-        for at in [0, 4, 20, whole.len() - 1] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 1;
-            std::fs::write(&path, &bytes).unwrap();
-            assert!(Copy::read(dir.path()).is_err(), "byte {at}");
-        }
-        std::fs::write(&path, &whole[..20]).unwrap();
-        assert!(Copy::read(dir.path()).is_err());
-    }
-
-    fn told(applied: u64, term: u64, state: Option<Vec<u8>>) -> Followed {
-        Followed {
-            state,
-            applied,
-            packs: vec![],
-            group: Group {
-                term,
-                ..Group::default()
-            },
-            age_ms: 0,
-        }
-    }
-
-    #[test]
-    fn a_copy_begins_anew_after_a_recovery_and_leaves_the_old_ledger_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let mirror = Mirror::open(dir.path()).unwrap();
-        let (from, teller) = (NodeId::from_bytes([1; 32]), Teller::new(8));
-        let empty = || Some(Ledger::default().encode().unwrap());
-        let take = |t: Followed, after| mirror.take(t, after, from, &teller).unwrap();
-        assert!(take(told(300, 4, empty()), 0));
-        assert!(take(told(310, 5, None), 300));
-        // A recovered ledger may be shorter; what was added to it does not fit what is here.
-        let term = 5 + recovery::LEAP;
-        assert!(!take(told(305, term, None), 310));
-        assert_eq!(mirror.wants_after(), 0);
-        assert!(!take(told(320, 6, empty()), 0), "the old ledger");
-        assert!(take(told(305, term, empty()), 0));
-        assert_eq!((mirror.ledger.applied(), mirror.wants_after()), (305, 305));
-        assert!(!take(told(330, 7, None), 305), "the old ledger");
-        // One that keeps all of its log tells it from the start.
-        let term = 2 * term;
-        assert!(!take(told(200, term, None), 305));
-        assert!(take(told(200, term, None), 0));
-        assert_eq!(mirror.ledger.applied(), 200);
     }
 }

@@ -207,7 +207,8 @@ pub struct Restoring<'a> {
 
 /// Makes a node of a backup, whose chain is in place already: a group of its own, with all of the
 /// state. With a new key it takes the place of the whole roster; with the key of a member it takes
-/// that of the group, and those outside may follow it again.
+/// that of the group, and those outside may follow it again. They do so by themselves if they know
+/// that member as one of the group; else they join anew, since a member that lies could say the same.
 ///
 /// # Errors
 /// If there is a ledger already, the state does not fit the chain, or the disk does not take it.

@@ -25,8 +25,9 @@ For when all nodes that held a seat are gone. While a survivor is left, `hale re
 less: what came after the backup is not in it. The backup is verified whole before anything is
 made. The new node is a cluster of its own with the same id, chain, budgets, approvals and history;
 join tokens are ended, leases too. The rest of the roster is shut out and joins anew; with
---key-file only who held a seat is. The chain will tell of the restore: `hale audit verify` lists
-it, and with a new key that no member vouches for it.
+--key-file only who held a seat is. Give the key of one that held a seat: the others follow no node
+alone of which they don't know that it did. The chain will tell of the restore: `hale audit verify`
+lists it, and with a new key that no member vouches for it.
 
 Exit code 1 if the backup does not hold, or the directory is not empty.")]
 pub(crate) struct RestoreArgs {
