@@ -78,7 +78,7 @@ pub struct Limits {
     pub of_one_peer: usize,
     /// Connections of strangers; one of theirs makes room.
     pub of_strangers: usize,
-    /// Handshakes of strangers going on at a time.
+    /// Handshakes that others began, going on at a time; one address has half of them at most.
     pub handshakes: usize,
     /// Streams that a peer may have open on one connection.
     pub streams: u32,

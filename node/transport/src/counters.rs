@@ -34,7 +34,7 @@ counters! {
     refused_keys,
     /// Handshakes that failed otherwise: another cluster, another protocol, too slow.
     refused_handshakes,
-    /// Connection attempts turned away because too many were going on.
+    /// Connection attempts turned away because too many were going on, in all or from one address.
     refused_full,
     /// Attempts that had to prove their address first, under load.
     retried,

@@ -7,6 +7,7 @@ use crate::identity::{ANYONE, Identity, name_of, node_of};
 use crate::link::{Link, Reason};
 use crate::pool::{Backoff, Pool, Share};
 use crate::reset::{PlainIds, ResetKey};
+use crate::room::Room;
 use crate::stream::Stream;
 use crate::windows;
 use hale_model::NodeId;
@@ -409,17 +410,16 @@ impl Inner {
 }
 
 async fn accept(inner: Arc<Inner>) {
-    let limit = inner.config.limits.handshakes;
-    let room = Arc::new(Semaphore::new(limit));
+    let room = Room::new(inner.config.limits.handshakes);
     while let Some(incoming) = inner.quinn.accept().await {
+        let from = incoming.remote_address().ip();
         // Under load, strangers prove their address before we spend anything on them.
-        let is_busy = room.available_permits() < limit / 2;
-        if is_busy && !incoming.remote_address_validated() && incoming.may_retry() {
+        if room.is_busy(from) && !incoming.remote_address_validated() && incoming.may_retry() {
             count(&inner.counters.retried);
             let _ = incoming.retry();
             continue;
         }
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Some(turn) = room.enter(from) else {
             count(&inner.counters.refused_full);
             incoming.refuse();
             continue;
@@ -427,7 +427,7 @@ async fn accept(inner: Arc<Inner>) {
         let greeting = inner.clone().greet(incoming);
         tokio::spawn(async move {
             greeting.await;
-            drop(permit);
+            drop(turn);
         });
     }
 }

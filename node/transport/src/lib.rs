@@ -15,6 +15,7 @@ mod identity;
 mod link;
 mod pool;
 mod reset;
+mod room;
 mod stream;
 mod windows;
 
