@@ -147,6 +147,30 @@ fn a_host_without_which_nothing_could_be_decided_leaves_and_is_not_removed() {
 }
 
 #[test]
+fn two_that_leave_at_the_same_moment_leave_one_after_the_other() {
+    let mut fleet = Fleet::of(4);
+    let leader = fleet.leader();
+    let (voters, _) = fleet.seats(&fleet.members[leader]).unwrap();
+    let leaving: Vec<usize> = (0..4)
+        .filter(|n| *n != leader && voters.contains(&fleet.members[*n].host))
+        .collect();
+    assert_eq!(leaving.len(), 2);
+    std::thread::scope(|scope| {
+        for n in &leaving {
+            let member = &fleet.members[*n];
+            scope.spawn(|| member.cli(&["leave", "--by", "ana"]).succeeded());
+        }
+    });
+    for n in leaving {
+        assert_eq!(fleet.members[n].ends(Duration::from_secs(15)), Some(0));
+    }
+    fleet.settle();
+    let freeze = ["freeze", "--by", "ana", "--reason", "it goes on"];
+    fleet.members[leader].cli(&freeze).succeeded();
+    fleet.one_chain().assert_sound();
+}
+
+#[test]
 fn a_host_that_joined_and_lost_its_ledger_founds_no_second_cluster() {
     let mut fleet = Fleet::of(2);
     let other = fleet.follower();

@@ -161,6 +161,11 @@ impl From<Refusal> for Problem {
             Refusal::HostTaken { .. } | Refusal::LastNode | Refusal::UnknownNode(_) => {
                 (Code::Refused, "hale members")
             }
+            Refusal::NoMajority { .. } => (
+                Code::Refused,
+                "`hale leave` on the host itself hands its vote on first; if more voters are lost for \
+                 good, `hale recover` on one that is left",
+            ),
             Refusal::WasRemoved(_) => (
                 Code::Refused,
                 "wipe the data directory and join as a new node: hale join",

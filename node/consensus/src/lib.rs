@@ -22,6 +22,7 @@ mod network;
 mod proposer;
 mod recent;
 pub mod recovery;
+mod removals;
 mod seating;
 pub mod seats;
 mod segments;
@@ -338,6 +339,11 @@ impl Consensus {
     /// From now on this node does not stand for election: it is about to leave.
     pub fn stand_down(&self) {
         self.shell.standing.unable.store(true, Ordering::Relaxed);
+    }
+
+    /// It does not leave after all.
+    pub fn stand_again(&self) {
+        self.shell.standing.unable.store(false, Ordering::Relaxed);
     }
 
     /// Stops, with everything stored.

@@ -2,6 +2,7 @@
 //! wait for the disk. That is the group commit. The queue is bounded in commands and in bytes.
 
 use crate::network::{Lane, Reply, Request};
+use crate::removals;
 use crate::shell::Shell;
 use crate::types::{Pack, Raft};
 use hale_model::ledger::{Answer, Command, LedgerError, Signed};
@@ -216,9 +217,9 @@ async fn write_locally(
     if shell.leads() {
         shell.has_room()?;
     }
-    match timeout_at(by, raft.client_write(pack.clone())).await {
+    match timeout_at(by, removals::write(shell, raft, pack.clone())).await {
         Err(_) => Err(shell.no_leader()),
-        Ok(Ok(written)) => Ok(Some(written.data)),
+        Ok(Ok(answers)) => Ok(Some(answers)),
         Ok(Err(RaftError::Fatal(e))) => Err(shell.fatal(&e)),
         Ok(Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(e)))) => {
             Err(LedgerError::Storage(e.to_string()))
@@ -258,9 +259,9 @@ async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Option<Vec<Answer>>
 }
 
 /// Writes a pack that a peer forwarded, if this node leads.
-pub(crate) async fn write_here(raft: &Raft, pack: Pack) -> Reply {
-    match raft.client_write(pack).await {
-        Ok(written) => Reply::Proposed(written.data),
+pub(crate) async fn write_here(shell: &Shell, raft: &Raft, pack: Pack) -> Reply {
+    match removals::write(shell, raft, pack).await {
+        Ok(answers) => Reply::Proposed(answers),
         Err(RaftError::APIError(_)) => Reply::NotLeader,
         Err(RaftError::Fatal(e)) => Reply::Unable(e.to_string()),
     }

@@ -125,7 +125,7 @@ impl Shell {
         }
         let (allowed, refused) = pack.sorted(&from);
         if refused.is_empty() {
-            return write_here(&running.raft, allowed).await;
+            return write_here(self, &running.raft, allowed).await;
         }
         let name = from.short();
         let count = refused.len() as u64;
@@ -137,7 +137,7 @@ impl Shell {
         );
         let written = match allowed.0.is_empty() {
             true => Reply::Proposed(vec![]),
-            false => write_here(&running.raft, allowed).await,
+            false => write_here(self, &running.raft, allowed).await,
         };
         match written {
             Reply::Proposed(answers) => Reply::Proposed(Pack::joined(answers, &refused)),

@@ -6,6 +6,7 @@ use crate::ledger::Ledger;
 use crate::mirror::Mirror;
 use crate::network::{Asker, Lines};
 use crate::proposer::Queue;
+use crate::removals::UnderWay;
 use crate::serve::Inbound;
 use crate::standing::Standing;
 use crate::store::log::LogStore;
@@ -63,6 +64,7 @@ pub(crate) struct Shell {
     pub(crate) mirror: Mirror,
     pub(crate) teller: Arc<Teller>,
     pub(crate) queue: Queue,
+    pub(crate) removals: UnderWay,
     pub(crate) inbound: Inbound,
     pub(crate) turns: Turns,
     pub(crate) counters: Counters,
@@ -97,6 +99,7 @@ impl Shell {
             teller: Arc::new(Teller::new(NEWS)),
             standing: Standing::default(),
             queue,
+            removals: UnderWay::default(),
             inbound: Inbound::default(),
             turns: Turns::default(),
             counters: Counters::default(),

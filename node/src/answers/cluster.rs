@@ -135,43 +135,11 @@ impl Inner {
                 "hale leave takes it out of the cluster",
             ));
         }
-        self.may_go(&member)?;
         cluster
             .remove(member.node, &member.host, request.by, request.reason)
             .await?;
         member.removed = true;
         Ok(member)
-    }
-
-    /// Whether the group can decide anything once this member is shut out: its vote counts until
-    /// another has taken its seat, and is never given again.
-    fn may_go(&self, member: &MemberView) -> Result<(), Problem> {
-        let group = self.consensus.group();
-        if !group.votes(&member.node) {
-            return Ok(());
-        }
-        let gossip = self.gossip();
-        let lives = |node: &NodeId| {
-            let known = gossip.get(node).map(|m| m.state);
-            *node == self.key.node_id() || known.is_some_and(|s| s != State::Down)
-        };
-        let others = group.voters.iter().map(|p| p.node);
-        let left = others.filter(|n| *n != member.node && lives(n)).count();
-        let voters = group.voters.len();
-        if left > voters / 2 {
-            return Ok(());
-        }
-        let host = &member.host;
-        Err(Problem::refused(
-            format!(
-                "without {host} only {left} of {voters} voters are left, and no majority could \
-                 decide anything any more"
-            ),
-            format!(
-                "`hale leave` on {host} hands its vote on first; if it is lost for good, so is the \
-                 majority: `hale recover` on a host that has a vote"
-            ),
-        ))
     }
 
     pub(crate) async fn leave(&self, request: RemoveRequest) -> Result<MemberView, Problem> {

@@ -8,10 +8,15 @@ use hale_audit::removal;
 use hale_membership::Event;
 use hale_model::ledger::{Answer, Command, LedgerError, Refusal};
 use hale_model::{HostName, NodeId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a node that has left waits to see it in its own ledger.
 const SEEN: Duration = Duration::from_secs(2);
+
+/// How long it waits for another to take the seat of a voter that is gone, or its own.
+const REPLACED: Duration = Duration::from_secs(20);
+/// How often it asks again meanwhile.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a node could not be taken off the roster.
 #[derive(Debug, thiserror::Error)]
@@ -71,15 +76,30 @@ impl Shared {
             tracing::info!(to = %next.short(), "the lead is handed over");
         }
         self.consensus.stand_down();
-        let removed = self.remove(me, &self.host, by, reason).await;
+        let began = Instant::now();
+        let removed = loop {
+            let removed = self
+                .remove(me, &self.host, by.clone(), reason.clone())
+                .await;
+            let waits = matches!(
+                removed,
+                Err(LeaveError::Refused(Refusal::NoMajority { .. }))
+            );
+            if !waits || began.elapsed() > REPLACED {
+                break removed;
+            }
+            tracing::info!("leaves once the group can decide without this node's vote");
+            tokio::time::sleep(AGAIN).await;
+        };
         // The others shut this node out as soon as they know; its answer may have got lost by that.
         let is_gone = || !self.consensus.read_stale(|l| l.is_enrolled(&me));
         if let Err(error) = removed
             && !is_gone()
         {
+            self.consensus.stand_again();
             return Err(error);
         }
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while !is_gone() && began.elapsed() < SEEN {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -122,6 +122,17 @@ pub enum Refusal {
     /// There is no such budget.
     #[error("there is no budget `{0}`; `hale budget ls` lists them")]
     UnknownBudget(String),
+    /// The votes that are left could decide nothing.
+    #[error(
+        "without it only {left} of {voters} voters are left that can be counted on, and no majority \
+         could decide anything any more; `hale voters` shows who votes"
+    )]
+    NoMajority {
+        /// Voters that would be left, enrolled and alive.
+        left: u64,
+        /// All that vote now.
+        voters: u64,
+    },
 }
 
 /// Why there is no answer from the ledger. The command may or may not have been applied.
