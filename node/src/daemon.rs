@@ -363,6 +363,7 @@ impl Node {
         let wires: Arc<dyn PeerTransport> = match &opened {
             Some(opened) => {
                 ledger.addr = opened.advertised().to_string();
+                ledger.threads = Some(opened.threads());
                 opened.wires()
             }
             None => Arc::new(NoPeers),
@@ -470,9 +471,10 @@ impl Node {
         {
             tracing::warn!("the API did not end in time");
         }
-        if let Some(cluster) = self.cluster {
-            cluster.stop().await;
-        }
+        let _threads = match self.cluster {
+            Some(cluster) => Some(cluster.stop().await),
+            None => None,
+        };
         match Arc::try_unwrap(self.consensus) {
             Ok(consensus) => consensus.stop().await,
             // Somebody still holds it: what is acknowledged is on disk already.

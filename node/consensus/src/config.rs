@@ -6,6 +6,7 @@ use hale_model::{HostName, Keypair};
 use openraft::SnapshotPolicy;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,9 @@ pub struct Config {
     pub zone: String,
     /// How the group's seats are given.
     pub seats: Policy,
+    /// On whose threads it runs: those of the port, so that no message has to change threads, and
+    /// nothing but the two runs there. None: on two of its own.
+    pub threads: Option<Handle>,
 }
 
 impl Config {
@@ -77,6 +81,7 @@ impl Config {
             snapshot_every: 5_000,
             zone: String::new(),
             seats: Policy::default(),
+            threads: None,
         }
     }
 

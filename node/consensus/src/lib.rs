@@ -60,8 +60,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::broadcast;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Why the ledger can't be started or founded.
@@ -93,12 +94,16 @@ pub enum ConsensusError {
     Ledger(#[source] LedgerError),
 }
 
-/// A node's part in the cluster's ledger. It runs on threads of its own, so that a busy node still
-/// answers heartbeats. Dropping it without [`Consensus::stop`] is what a crash is: nothing
-/// acknowledged is lost.
+/// A node's part in the cluster's ledger. It runs on threads of its own, or on those of the port
+/// that it speaks through ([`Config::threads`]), so that a busy node still answers heartbeats.
+/// Dropping it without [`Consensus::stop`] is what a crash is: nothing acknowledged is lost.
 pub struct Consensus {
     shell: Arc<Shell>,
-    runtime: Option<Runtime>,
+    threads: Handle,
+    /// They end with it.
+    tasks: JoinSet<()>,
+    /// The threads, if they are its own.
+    own: Option<Runtime>,
 }
 
 impl Consensus {
@@ -112,12 +117,18 @@ impl Consensus {
         chain: Arc<dyn ChainStore>,
         transport: Arc<dyn PeerTransport>,
     ) -> Result<Self, ConsensusError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("hale-raft")
-            .enable_all()
-            .build()
-            .map_err(ConsensusError::Runtime)?;
+        let (threads, own) = match &config.threads {
+            Some(threads) => (threads.clone(), None),
+            None => {
+                let own = Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .thread_name("hale-raft")
+                    .enable_all()
+                    .build()
+                    .map_err(ConsensusError::Runtime)?;
+                (own.handle().clone(), Some(own))
+            }
+        };
         let (queue, waiting) = proposer::Queue::new();
         let asker = Asker {
             cluster: config.cluster,
@@ -127,28 +138,31 @@ impl Consensus {
         let mirror = Mirror::open(&config.dir)?;
         let shell = Arc::new(Shell::new(config, chain, asker, queue, mirror));
         let heard = shell.teller.subscribe_own();
-        let this = Self {
+        let mut this = Self {
             shell: Arc::clone(&shell),
-            runtime: Some(runtime),
+            threads,
+            tasks: JoinSet::new(),
+            own,
         };
-        let opened = this.on_runtime(async move {
+        let opened = this.on_threads(async move {
             let running = shell.open().await?;
             shell.set_running(running);
-            tokio::spawn(proposer::run(Arc::clone(&shell), waiting));
-            tokio::spawn(keeper::run(Arc::clone(&shell), heard));
-            tokio::spawn(mirror::run(Arc::clone(&shell)));
-            tokio::spawn(elections::run(Arc::clone(&shell)));
+            let mut tasks = JoinSet::new();
+            tasks.spawn(proposer::run(Arc::clone(&shell), waiting));
+            tasks.spawn(keeper::run(Arc::clone(&shell), heard));
+            tasks.spawn(mirror::run(Arc::clone(&shell)));
+            tasks.spawn(elections::run(Arc::clone(&shell)));
             // Nobody is seated beside this node before the chain tells who may not be.
             if let Err(e) = recovery::tell(&shell).await {
                 shell.stop().await;
                 return Err(e);
             }
-            tokio::spawn(seating::run(Arc::clone(&shell)));
-            tokio::spawn(handover::watch_the_disk(Arc::clone(&shell)));
-            tokio::spawn(shell.supervise());
-            Ok::<(), ConsensusError>(())
+            tasks.spawn(seating::run(Arc::clone(&shell)));
+            tasks.spawn(handover::watch_the_disk(Arc::clone(&shell)));
+            tasks.spawn(shell.supervise());
+            Ok::<_, ConsensusError>(tasks)
         });
-        opened
+        this.tasks = opened
             .await
             .unwrap_or_else(|| Err(ConsensusError::Raft("its threads stopped".into())))?;
         Ok(this)
@@ -332,7 +346,7 @@ impl Consensus {
     /// If this node does not lead, or nobody can take over; it leads on then.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, HandoverError> {
         let shell = Arc::clone(&self.shell);
-        let handed = self.on_runtime(async move { handover::transfer(&shell, to).await });
+        let handed = self.on_threads(async move { handover::transfer(&shell, to).await });
         handed.await.unwrap_or(Err(HandoverError::NotLeading))
     }
 
@@ -349,9 +363,10 @@ impl Consensus {
     /// Stops, with everything stored.
     pub async fn stop(mut self) {
         let shell = Arc::clone(&self.shell);
-        self.on_runtime(async move { shell.stop().await }).await;
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        self.on_threads(async move { shell.stop().await }).await;
+        self.tasks.abort_all();
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
         }
     }
 
@@ -399,18 +414,18 @@ impl Consensus {
     }
 
     /// Runs something on Raft's own threads and waits for it; nothing if it could not end.
-    async fn on_runtime<T: Send + 'static>(
+    async fn on_threads<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
-        self.runtime.as_ref()?.spawn(work).await.ok()
+        self.threads.spawn(work).await.ok()
     }
 }
 
 impl Drop for Consensus {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! This node among others: one QUIC port, gossip over it, strangers let in by it, and the ledger's
-//! words carried by it. It runs on threads of its own, as the ledger does, so that a busy node
-//! still answers heartbeats.
+//! words carried by it. It runs on threads of its own, and the ledger's group with it, so that a
+//! busy node still answers heartbeats.
 
 pub(crate) mod book;
 pub(crate) mod gossip;
@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) gossip: Gossip,
     pub(crate) counters: Refusals,
     strangers: Semaphore,
+    /// The threads for what others ask of this node's API.
+    pub(crate) others: Handle,
     /// What answers forwarded requests, once there is an API.
     pub(crate) internal: OnceLock<Internal>,
     /// Live questions between nodes, as actors' calls.
@@ -106,9 +108,10 @@ pub(crate) struct Shared {
     pub(crate) left: watch::Sender<bool>,
 }
 
-/// Threads for the port and gossip. However they are let go of, nobody waits for them: a runtime
-/// must not be dropped where waiting is not allowed.
-struct Threads {
+/// Threads for the port, gossip and the ledger's group, which speaks through the port. What computes
+/// for long, or answers people, runs elsewhere. However they are let go of, nobody waits for them: a
+/// runtime must not be dropped where waiting is not allowed.
+pub(crate) struct Threads {
     handle: Handle,
     runtime: Option<Runtime>,
 }
@@ -160,7 +163,7 @@ pub(crate) struct Telling {
 pub(crate) struct Cluster {
     pub(crate) shared: Arc<Shared>,
     /// Held for as long as it takes part.
-    _threads: Threads,
+    threads: Threads,
 }
 
 impl Opened {
@@ -224,12 +227,17 @@ impl Opened {
         Arc::new(self.wires.clone())
     }
 
+    /// On which threads the ledger's group is to run.
+    pub(crate) fn threads(&self) -> Handle {
+        self.threads.handle.clone()
+    }
+
     /// Where others reach this node.
     pub(crate) fn advertised(&self) -> SocketAddr {
         self.advertised
     }
 
-    /// Begins to answer and to gossip.
+    /// Begins to answer and to gossip. What others ask of the API runs on the caller's threads.
     pub(crate) fn run(
         self,
         key: &Keypair,
@@ -264,6 +272,7 @@ impl Opened {
             gossip: gossip.clone(),
             counters: Refusals::default(),
             strangers: Semaphore::new(STRANGERS),
+            others: Handle::current(),
             internal: OnceLock::new(),
             gateway: OnceLock::new(),
             left: watch::Sender::new(false),
@@ -296,7 +305,7 @@ impl Opened {
         tending::spawn(on, &shared, telling);
         Ok(Cluster {
             shared,
-            _threads: self.threads,
+            threads: self.threads,
         })
     }
 }
@@ -371,8 +380,9 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends all connections; what was said last is sent.
-    pub(crate) async fn stop(self) {
+    /// Ends all connections; what was said last is sent. The threads are to be kept until the ledger
+    /// has stopped, too.
+    pub(crate) async fn stop(self) -> Threads {
         if let Some(gateway) = self.shared.gateway.get() {
             gateway.stop().await;
         }
@@ -386,5 +396,6 @@ impl Cluster {
             |node| self.shared.consensus.read_stale(|l| l.is_enrolled(node)),
         );
         endpoint.close().await;
+        self.threads
     }
 }

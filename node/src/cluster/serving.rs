@@ -47,12 +47,16 @@ async fn serve(shared: Arc<Shared>, mut stream: Stream) {
             }
         }
         remote::API => {
-            if let Some(internal) = shared.internal.get() {
-                remote::serve(&shared, internal, stream, frame.payload()).await;
-            }
+            let others = shared.others.clone();
+            others.spawn(async move {
+                if let Some(internal) = shared.internal.get() {
+                    remote::serve(&shared, internal, stream, frame.payload()).await;
+                }
+            });
         }
         hale_gateway::FRAME_KIND => {
             if let Some(gateway) = shared.gateway.get() {
+                let _on = shared.others.enter();
                 gateway.accept(stream);
             }
         }

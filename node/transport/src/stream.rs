@@ -15,9 +15,18 @@ use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// How much of a frame is made room for before it has come.
-const FIRST_ROOM: usize = 64 << 10;
+const FIRST_ROOM: usize = 32 << 10;
 /// Why a stream is given up, on the wire.
 const REFUSED: VarInt = VarInt::from_u32(1);
+
+/// Makes room for what has come: twice as much as before, and never more than the whole frame takes.
+fn grow(bytes: &mut Vec<u8>, more: usize, whole: usize) {
+    let needed = bytes.len() + more;
+    if needed > bytes.capacity() {
+        let room = needed.max(2 * bytes.capacity()).min(whole);
+        bytes.reserve_exact(room.saturating_sub(bytes.len()));
+    }
+}
 
 /// A frame as it came: its header was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +189,10 @@ impl Stream {
                 .await
                 .map_err(lost)?
             {
-                Some(chunk) => bytes.extend_from_slice(&chunk.bytes),
+                Some(chunk) => {
+                    grow(&mut bytes, chunk.bytes.len(), whole);
+                    bytes.extend_from_slice(&chunk.bytes);
+                }
                 None => return Err(self.refuse(WireError::Short)),
             }
         }

@@ -5,7 +5,7 @@ use quinn::{AckFrequencyConfig, Connection, IdleTimeout, TransportConfig, VarInt
 
 /// What a peer may have this node keep unread, for all streams of a connection together, in bytes.
 /// Whoever dials is a stranger until its key is known, and has few streams until then too.
-const MEMBER_WINDOW: u32 = 8 << 20;
+const MEMBER_WINDOW: u32 = 4 << 20;
 const STRANGER_WINDOW: u32 = 256 << 10;
 const STRANGER_STREAMS: u32 = 4;
 /// So many packets may come before one is sent only to acknowledge them (QUIC's ACK frequency

@@ -90,6 +90,7 @@ async fn start(n: u8, port: u16, dir: &Path, net: &Handle) -> Arc<Consensus> {
     let chain = SegmentChain::open(&dir.join("chain"), Options::default()).unwrap();
     let mut config = Config::new(dir.join("ledger"), key(n), CLUSTER, host(n));
     config.addr = addr(n, port).to_string();
+    config.threads = Some(net.clone());
     let node = Consensus::start(config, Arc::new(chain), Arc::new(Wires(endpoint)))
         .await
         .unwrap();

@@ -26,7 +26,7 @@ fn seconds(text: &str) -> Duration {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    // As the product runs: two threads for the port, two of the group's own, two for all else.
+    // As the product runs: two threads for the port and the group, two for all else.
     let threads = |n| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(n).enable_all().build().unwrap()
