@@ -16,14 +16,20 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// How much of a frame is made room for before it has come.
 const FIRST_ROOM: usize = 32 << 10;
+/// Once so much of a frame has come, there is room for all of it.
+const LARGE: usize = 512 << 10;
 /// Why a stream is given up, on the wire.
 const REFUSED: VarInt = VarInt::from_u32(1);
 
-/// Makes room for what has come: twice as much as before, and never more than the whole frame takes.
+/// Makes room for what has come: twice as much as before, and once that much has come that copies
+/// would count, for all of the frame. Its pages are taken only as they are filled.
 fn grow(bytes: &mut Vec<u8>, more: usize, whole: usize) {
     let needed = bytes.len() + more;
     if needed > bytes.capacity() {
-        let room = needed.max(2 * bytes.capacity()).min(whole);
+        let room = match needed > LARGE {
+            true => whole,
+            false => needed.max(2 * bytes.capacity()).min(whole),
+        };
         bytes.reserve_exact(room.saturating_sub(bytes.len()));
     }
 }

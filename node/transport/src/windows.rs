@@ -8,6 +8,8 @@ use quinn::{AckFrequencyConfig, Connection, IdleTimeout, TransportConfig, VarInt
 const MEMBER_WINDOW: u32 = 4 << 20;
 const STRANGER_WINDOW: u32 = 256 << 10;
 const STRANGER_STREAMS: u32 = 4;
+/// Of one stream: streams whose large frame waits for its turn must not fill the window of all.
+const STREAM_WINDOW: u32 = 512 << 10;
 /// So many packets may come before one is sent only to acknowledge them (QUIC's ACK frequency
 /// extension), within the usual delay: most are answered soon, and the answer acknowledges them.
 const UNACKNOWLEDGED: u32 = 10;
@@ -36,7 +38,7 @@ fn windows(limits: &Limits, window: u32, streams: u32) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(IdleTimeout::try_from(limits.idle).ok())
         .receive_window(VarInt::from_u32(window))
-        .stream_receive_window(VarInt::from_u32(2 << 20))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .send_window(16 << 20)
         .datagram_receive_buffer_size(Some(256 << 10))
         .datagram_send_buffer_size(256 << 10)
