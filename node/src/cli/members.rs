@@ -56,8 +56,8 @@ Examples:
   hale leave --reason 'the host is retired'
 
 This node hands on its seat, is taken off the roster and does nothing any more. Where the others
-could decide nothing without its vote, it waits up to 20 s for another to take its seat. Another node
-that is gone already is taken out with `hale remove`.")]
+could decide nothing without its vote, it waits up to 20 s for another to take its seat. Another
+node that is gone already is taken out with `hale remove`.")]
 pub(crate) struct LeaveArgs {
     /// Why; it stands in the record
     #[arg(long, value_name = "TEXT", default_value = "")]
