@@ -5,6 +5,7 @@ use super::Shared;
 use crate::answers::now;
 use hale_api::Problem;
 use hale_audit::removal;
+use hale_consensus::Consensus;
 use hale_membership::Event;
 use hale_model::ledger::{Answer, Command, LedgerError, Refusal};
 use hale_model::{HostName, NodeId};
@@ -12,7 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long a node that has left waits to see it in its own ledger.
 const SEEN: Duration = Duration::from_secs(2);
-
 /// How long it waits for another to take the seat of a voter that is gone, or its own.
 const REPLACED: Duration = Duration::from_secs(20);
 /// How often it asks again meanwhile.
@@ -38,6 +38,31 @@ impl From<LeaveError> for Problem {
             LeaveError::Ledger(e) => e.into(),
             LeaveError::Refused(e) => e.into(),
             LeaveError::Handover(e) => Self::refused(e.to_string(), "hale voters"),
+        }
+    }
+}
+
+/// Does not stand for election, until it is dropped without having left: also when nobody waits for
+/// the leaving any more.
+struct StandsDown<'a> {
+    consensus: &'a Consensus,
+    has_left: bool,
+}
+
+impl<'a> StandsDown<'a> {
+    fn new(consensus: &'a Consensus) -> Self {
+        consensus.stand_down();
+        Self {
+            consensus,
+            has_left: false,
+        }
+    }
+}
+
+impl Drop for StandsDown<'_> {
+    fn drop(&mut self) {
+        if !self.has_left {
+            self.consensus.stand_again();
         }
     }
 }
@@ -75,7 +100,7 @@ impl Shared {
             let next = self.consensus.transfer_leadership(None).await?;
             tracing::info!(to = %next.short(), "the lead is handed over");
         }
-        self.consensus.stand_down();
+        let mut standing = StandsDown::new(&self.consensus);
         let began = Instant::now();
         let removed = loop {
             let removed = self
@@ -96,9 +121,9 @@ impl Shared {
         if let Err(error) = removed
             && !is_gone()
         {
-            self.consensus.stand_again();
             return Err(error);
         }
+        standing.has_left = true;
         let began = Instant::now();
         while !is_gone() && began.elapsed() < SEEN {
             tokio::time::sleep(Duration::from_millis(20)).await;
