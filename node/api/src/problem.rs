@@ -163,8 +163,8 @@ impl From<Refusal> for Problem {
             }
             Refusal::NoMajority { .. } => (
                 Code::Refused,
-                "`hale leave` on the host itself hands its vote on first; if more voters are lost for \
-                 good, `hale recover` on one that is left",
+                "try again in some seconds, when another host has taken a seat: `hale leave` on the host \
+                 itself waits for that; if voters are lost for good, `hale recover` on one that is left",
             ),
             Refusal::WasRemoved(_) => (
                 Code::Refused,
