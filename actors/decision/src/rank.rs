@@ -54,8 +54,8 @@ pub struct Ranking {
 }
 
 impl Ranker {
-    /// Indexes entries; those that stand for a person are added. Some milliseconds an entry: run
-    /// it beside, not on, an async thread.
+    /// Indexes entries; those that stand for a person are added. Some milliseconds for each text
+    /// whose vector did not come with the program: run it beside, not on, an async thread.
     pub fn build(embedder: &Embedder, mut entries: Vec<Entry>) -> Self {
         entries.extend(crate::catalogue::persons());
         let lexical_texts: Vec<String> = entries.iter().map(Entry::lexical_text).collect();
@@ -80,6 +80,22 @@ impl Ranker {
             index,
             lexical,
         }
+    }
+
+    /// The texts that are embedded for the library that comes with the program.
+    ///
+    /// # Errors
+    /// What lint finds, if a playbook of it can't be read.
+    pub fn shipped_texts() -> Result<Vec<String>, String> {
+        let playbooks = hale_playbooks::load_all(hale_playbooks::library());
+        let playbooks = playbooks.map_err(|found| format!("{found:?}"))?;
+        let entries = playbooks.iter().map(Entry::from);
+        let entries = entries.chain(crate::catalogue::persons());
+        let texts = entries.flat_map(|e| {
+            let of_it = sentences(&e.description).chain([e.description.as_str()]);
+            of_it.map(str::to_owned).collect::<Vec<_>>()
+        });
+        Ok(texts.collect())
     }
 
     /// The entries, in the order the candidates refer to.

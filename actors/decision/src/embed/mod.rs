@@ -1,9 +1,11 @@
 //! Text to vector, by the model inside the binary: all-MiniLM-L6-v2 with int8 weights, made by
-//! `model/build.py`. No network, no key; some milliseconds of arithmetic on one core.
+//! `model/build.py`. No network, no key; some milliseconds of arithmetic on one core. The vectors
+//! of the library's own texts come with the program.
 
 mod bert;
 mod linear;
 mod maths;
+mod shipped;
 mod tokenizer;
 mod weights;
 
@@ -77,7 +79,22 @@ impl Embedder {
 
     /// The embedding of a text. Deterministic; a text without words has one too.
     pub fn embed(&self, text: &str) -> Embedding {
+        shipped::find(text).unwrap_or_else(|| self.compute(text))
+    }
+
+    /// The embedding of a text by the network, whether or not it came with the program.
+    pub fn compute(&self, text: &str) -> Embedding {
         Embedding::new(self.bert.forward(&self.tokens(text)))
+    }
+
+    /// Whether the vector of this text came with the program.
+    pub fn is_shipped(text: &str) -> bool {
+        shipped::find(text).is_some()
+    }
+
+    /// The file `model/library.bin` for these texts, computed anew.
+    pub fn shipped(&self, texts: &[String]) -> Vec<u8> {
+        shipped::file(texts.iter().map(|t| (t.clone(), self.compute(t))))
     }
 
     /// The token ids the model sees, `[CLS]` and `[SEP]` included.
