@@ -8,6 +8,8 @@
 use crate::crypto::{CryptoError, Digest, NodeId, Signature};
 use crate::id::Fence;
 use crate::ledger::{EntryKind, MAX_BODY_BYTES, Signed};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
 /// The bytes before an entry's body.
 pub const HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 8 + 32 + 32 + 64 + 4;
@@ -86,26 +88,74 @@ pub fn signing_bytes(kind: EntryKind, body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// How many signatures are remembered to hold.
+const MAX_PROVEN: usize = 1024;
+
+/// The signatures that were made or verified here last, each by the digest of all that it was made
+/// of: a node does not verify what it has just signed, nor the same thing twice.
+static PROVEN: Mutex<Proven> = Mutex::new(Proven {
+    known: BTreeSet::new(),
+    order: VecDeque::new(),
+});
+
+#[derive(Default)]
+struct Proven {
+    known: BTreeSet<Digest>,
+    order: VecDeque<Digest>,
+}
+
+impl Proven {
+    fn insert(&mut self, proof: Digest) {
+        if !self.known.insert(proof) {
+            return;
+        }
+        self.order.push_back(proof);
+        if self.order.len() > MAX_PROVEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
 impl Signed {
     /// Signs a body.
     pub fn new(kind: EntryKind, body: Vec<u8>, key: &crate::Keypair) -> Self {
-        let signature = key.sign(&signing_bytes(kind, &body));
-        Self {
+        let bytes = signing_bytes(kind, &body);
+        let signed = Self {
             kind,
             body,
             signer: key.node_id(),
-            signature,
-        }
+            signature: key.sign(&bytes),
+        };
+        proven().insert(signed.proof(&bytes));
+        signed
     }
 
-    /// Whether the signature is the signer's over these bytes.
+    /// Whether the signature is the signer's over these bytes. Quick for the last ones that were
+    /// signed or verified in this process.
     ///
     /// # Errors
     /// If it is not.
     pub fn verify(&self) -> Result<(), CryptoError> {
-        self.signer
-            .verify(&signing_bytes(self.kind, &self.body), &self.signature)
+        let bytes = signing_bytes(self.kind, &self.body);
+        let proof = self.proof(&bytes);
+        if proven().known.contains(&proof) {
+            return Ok(());
+        }
+        self.signer.verify(&bytes, &self.signature)?;
+        proven().insert(proof);
+        Ok(())
     }
+
+    /// Stands for the key, the bytes and the signature together.
+    fn proof(&self, bytes: &[u8]) -> Digest {
+        Digest::of_parts(&[self.signer.as_bytes(), self.signature.as_bytes(), bytes])
+    }
+}
+
+fn proven() -> std::sync::MutexGuard<'static, Proven> {
+    PROVEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Entry {

@@ -352,6 +352,36 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The entry it puts on the chain, if it carries one.
+    pub fn entry(&self) -> Option<&Signed> {
+        match self {
+            Self::Acquire(ask) => Some(&ask.entry),
+            Self::AskApproval(ask) => Some(&ask.entry),
+            Self::Enrol { entry, .. }
+            | Self::Close { entry, .. }
+            | Self::Append { entry }
+            | Self::Answer { entry, .. }
+            | Self::CloseApproval { entry, .. }
+            | Self::Freeze { entry, .. }
+            | Self::CreateToken { entry, .. }
+            | Self::RevokeToken { entry, .. }
+            | Self::Admit { entry, .. }
+            | Self::Remove { entry, .. }
+            | Self::SetBudget { entry, .. }
+            | Self::DropBudget { entry, .. }
+            | Self::Recovered { entry, .. } => Some(entry),
+            Self::Renew { .. }
+            | Self::Expire { .. }
+            | Self::ExpireToken { .. }
+            | Self::ExpireWait { .. }
+            | Self::Refill { .. }
+            | Self::Services { .. }
+            | Self::Rules { .. } => None,
+        }
+    }
+}
+
 /// The most services that one node tells of.
 pub const MAX_SERVICES: usize = 64;
 

@@ -91,35 +91,25 @@ impl Queue {
 
 /// About how many bytes a command takes; what has no bound of its own counts in full.
 pub(crate) fn bytes_of(command: &Command) -> usize {
-    let signed = |s: &Signed| s.body.len() + 128;
-    512 + match command {
-        Command::Enrol { entry, .. }
-        | Command::Close { entry, .. }
-        | Command::Append { entry }
-        | Command::Admit { entry, .. }
-        | Command::CloseApproval { entry, .. } => signed(entry),
-        Command::Acquire(a) => signed(&a.entry),
-        Command::AskApproval(a) => signed(&a.entry) + a.plan.len() + a.rationale.len(),
-        Command::Answer { entry, by, .. } => signed(entry) + by.len(),
-        Command::Freeze {
-            entry, by, reason, ..
-        } => signed(entry) + by.len() + reason.len(),
-        Command::Remove {
-            entry, by, reason, ..
-        } => signed(entry) + by.len() + reason.len(),
-        Command::CreateToken { entry, by, .. }
-        | Command::RevokeToken { entry, by, .. }
-        | Command::SetBudget { entry, by, .. } => signed(entry) + by.len(),
-        Command::DropBudget { entry, by, name } => signed(entry) + by.len() + name.len(),
-        Command::Services { services, .. } => services.iter().map(|s| s.as_str().len() + 8).sum(),
-        Command::Refill { budget, .. } => budget.len(),
-        Command::Recovered { lost, entry, .. } => signed(entry) + lost.len() * 33,
-        Command::Renew { .. }
-        | Command::Expire { .. }
-        | Command::ExpireToken { .. }
-        | Command::ExpireWait { .. }
-        | Command::Rules { .. } => 0,
-    }
+    let entry = command.entry().map_or(0, |s| s.body.len() + 128);
+    512 + entry
+        + match command {
+            Command::AskApproval(a) => a.plan.len() + a.rationale.len(),
+            Command::Answer { by, .. }
+            | Command::CreateToken { by, .. }
+            | Command::RevokeToken { by, .. }
+            | Command::SetBudget { by, .. } => by.len(),
+            Command::Freeze { by, reason, .. } | Command::Remove { by, reason, .. } => {
+                by.len() + reason.len()
+            }
+            Command::DropBudget { by, name, .. } => by.len() + name.len(),
+            Command::Services { services, .. } => {
+                services.iter().map(|s| s.as_str().len() + 8).sum()
+            }
+            Command::Refill { budget, .. } => budget.len(),
+            Command::Recovered { lost, .. } => lost.len() * 33,
+            _ => 0,
+        }
 }
 
 /// Takes what waits, writes it as one entry, answers each, until the queue is closed.
@@ -175,9 +165,11 @@ async fn commit(shell: &Shell, pack: Vec<Proposal>) {
 /// Writes a pack through whoever leads. A repetition is harmless: each command is one that the
 /// ledger recognises when it comes twice.
 async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, LedgerError> {
+    // Where another is known to lead, it is asked first.
+    let mut leads_elsewhere = shell.leader().is_some_and(|l| l.node != shell.me.node);
     loop {
         let mut here: Result<(), LedgerError> = Err(shell.no_leader());
-        if !shell.standing.yields.load(Ordering::Relaxed) {
+        if !shell.standing.yields.load(Ordering::Relaxed) && !leads_elsewhere {
             match shell.running() {
                 Ok(running) => match write_locally(shell, &running.raft, &pack, by).await {
                     Ok(Some(answers)) => return Ok(answers),
@@ -193,6 +185,7 @@ async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, Le
         if let Some(answers) = forward(shell, &pack, by).await {
             return Ok(answers);
         }
+        leads_elsewhere = false;
         // A disk that takes nothing here says so at once where nobody else can write either.
         if let Err(e @ LedgerError::Storage(_)) = here
             && shell.group().voters.len() <= 1
@@ -207,6 +200,17 @@ async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, Le
     }
 }
 
+/// Verifies the signatures while the disks work: what applies the pack finds it done.
+fn verify_early(pack: &Pack) {
+    let entries: Vec<Signed> = pack.0.iter().filter_map(|c| c.entry().cloned()).collect();
+    tokio::task::spawn_blocking(move || {
+        for entry in entries {
+            // Whoever applies it refuses it.
+            let _ = entry.verify();
+        }
+    });
+}
+
 /// Nothing if this node does not lead.
 async fn write_locally(
     shell: &Shell,
@@ -216,6 +220,7 @@ async fn write_locally(
 ) -> Result<Option<Vec<Answer>>, LedgerError> {
     if shell.leads() {
         shell.has_room()?;
+        verify_early(pack);
     }
     match timeout_at(by, removals::write(shell, raft, pack.clone())).await {
         Err(_) => Err(shell.no_leader()),
@@ -260,6 +265,7 @@ async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Option<Vec<Answer>>
 
 /// Writes a pack that a peer forwarded, if this node leads.
 pub(crate) async fn write_here(shell: &Shell, raft: &Raft, pack: Pack) -> Reply {
+    verify_early(&pack);
     match removals::write(shell, raft, pack).await {
         Ok(answers) => Reply::Proposed(answers),
         Err(RaftError::APIError(_)) => Reply::NotLeader,

@@ -98,7 +98,7 @@ impl Shell {
             if vote.leader_id.node_id != from.raft_id() {
                 return Err("speaks for another node");
             }
-            if !voices::is_near(running.group().term, &vote) {
+            if !voices::is_near(running.term(), &vote) {
                 return Err("claims a term that no election reaches");
             }
         }

@@ -68,6 +68,34 @@ impl Standing {
 }
 
 impl Running {
+    /// Raft's term.
+    pub(crate) fn term(&self) -> u64 {
+        self.raft.metrics().borrow().current_term
+    }
+
+    /// Who leads by this node's own log.
+    pub(crate) fn leader(&self) -> Option<Peer> {
+        let metrics = self.raft.metrics();
+        let m = metrics.borrow();
+        let membership = m.membership_config.membership();
+        membership.get_node(&m.current_leader?).cloned()
+    }
+
+    /// Whether a node leads by this node's own log.
+    pub(crate) fn leads(&self, node: &NodeId) -> bool {
+        let leader = self.raft.metrics().borrow().current_leader;
+        leader == Some(node.raft_id())
+    }
+
+    /// Whether a node votes by this node's own log; nothing if it is not of the group.
+    pub(crate) fn seat(&self, node: &NodeId) -> Option<bool> {
+        let metrics = self.raft.metrics();
+        let m = metrics.borrow();
+        let (id, membership) = (node.raft_id(), m.membership_config.membership());
+        let peer = membership.get_node(&id)?;
+        (peer.node == *node).then(|| membership.voter_ids().any(|v| v == id))
+    }
+
     /// Who is in the group by this node's own log.
     pub(crate) fn group(&self) -> Group {
         let metrics = self.raft.metrics();
@@ -106,11 +134,12 @@ impl Shell {
         let Ok(running) = self.running() else {
             return false;
         };
-        let group = running.group();
-        group.members().any(|p| p.node == self.me.node)
-            && (group.leader == Some(self.me.node)
-                || group.voters.len() == 1 && group.votes(&self.me.node)
-                || self.standing.silence() < SILENCE)
+        let Some(votes) = running.seat(&self.me.node) else {
+            return false;
+        };
+        running.leads(&self.me.node)
+            || self.standing.silence() < SILENCE
+            || votes && running.group().voters.len() == 1
     }
 
     /// Who is in the group, as far as is known.
@@ -124,20 +153,22 @@ impl Shell {
 
     /// The node that leads, as far as is known.
     pub(crate) fn leader(&self) -> Option<Peer> {
-        self.group().leading().cloned()
+        match self.running() {
+            Ok(running) if self.is_seated() => running.leader(),
+            _ => self.group().leading().cloned(),
+        }
     }
 
     /// Returns once another leads, or nobody does, as far as is known.
     pub(crate) async fn leader_is_not(&self, node: &NodeId) {
-        while self.group().leader == Some(*node) {
+        while self.leader().is_some_and(|l| l.node == *node) {
             tokio::time::sleep(LEADER_LOOK).await;
         }
     }
 
     /// Whether this node leads.
     pub(crate) fn leads(&self) -> bool {
-        let leader = self.running().ok().and_then(|r| r.group().leader);
-        leader == Some(self.me.node)
+        self.running().is_ok_and(|r| r.leads(&self.me.node))
     }
 
     /// Whether a leader was confirmed by a quorum, heard, or told of not long ago.

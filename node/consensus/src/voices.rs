@@ -40,13 +40,12 @@ impl Shell {
     /// Whether this peer may lead, or stand to lead, as far as this node knows. Who may not is
     /// inquired about.
     pub(crate) fn may_lead(&self, running: &Running, peer: &NodeId) -> bool {
-        let own = running.group();
-        let told = self.mirror.group();
-        let is_inside = own.members().any(|p| p.node == self.me.node);
+        let is_inside = running.seat(&self.me.node).is_some();
         let is_led = self.standing.silence() < self.config.timeouts.election_max;
         let may = if is_inside && is_led {
-            own.votes(peer)
+            running.seat(peer) == Some(true)
         } else {
+            let (own, told) = (running.group(), self.mirror.group());
             let is_told = self.mirror.is_fresh() && told.term >= own.term;
             voices(&own, &told, !is_inside && is_told).any(|v| v == *peer)
                 || own.voters.is_empty() && told.voters.is_empty()

@@ -2,12 +2,11 @@
 //! peer forwards; the transport has authenticated the peer.
 
 use hale_model::NodeId;
-use hale_model::ledger::{Command, Signed};
+use hale_model::ledger::Command;
 
 /// Whether a peer may forward this command. What only a leader's clock can say it may not; what
 /// carries an entry must be signed by the peer itself, whoever it vouches for or reports about.
 pub fn may_forward(from: &NodeId, command: &Command) -> bool {
-    let own = |entry: &Signed| entry.signer == *from;
     match command {
         // Founding is not forwarded; who comes later is admitted, with a token.
         Command::Enrol { .. }
@@ -15,22 +14,13 @@ pub fn may_forward(from: &NodeId, command: &Command) -> bool {
         | Command::ExpireToken { .. }
         | Command::ExpireWait { .. }
         | Command::Refill { .. }
-        | Command::Rules { .. } => false,
-        Command::Renew { holder, .. } => holder == from,
-        Command::Services { node, .. } => node == from,
-        Command::Recovered { by, entry, .. } => by == from && own(entry),
-        Command::Acquire(ask) => ask.holder == *from && own(&ask.entry),
-        Command::AskApproval(ask) => ask.node == *from && own(&ask.entry),
-        Command::Close { entry, .. }
-        | Command::Append { entry }
-        | Command::Answer { entry, .. }
-        | Command::CloseApproval { entry, .. }
-        | Command::Freeze { entry, .. }
-        | Command::CreateToken { entry, .. }
-        | Command::RevokeToken { entry, .. }
-        | Command::Admit { entry, .. }
-        | Command::Remove { entry, .. }
-        | Command::SetBudget { entry, .. }
-        | Command::DropBudget { entry, .. } => own(entry),
+        | Command::Rules { .. } => return false,
+        Command::Renew { holder, .. } => return holder == from,
+        Command::Services { node, .. } => return node == from,
+        Command::Recovered { by, .. } if by != from => return false,
+        Command::Acquire(ask) if ask.holder != *from => return false,
+        Command::AskApproval(ask) if ask.node != *from => return false,
+        _ => {}
     }
+    command.entry().is_some_and(|entry| entry.signer == *from)
 }
