@@ -8,8 +8,8 @@
 use crate::crypto::{CryptoError, Digest, NodeId, Signature};
 use crate::id::Fence;
 use crate::ledger::{EntryKind, MAX_BODY_BYTES, Signed};
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 /// The bytes before an entry's body.
 pub const HEADER_BYTES: usize = 4 + 1 + 1 + 8 + 8 + 32 + 32 + 64 + 4;
@@ -93,14 +93,11 @@ const MAX_PROVEN: usize = 1024;
 
 /// The signatures that were made or verified here last, each by the digest of all that it was made
 /// of: a node does not verify what it has just signed, nor the same thing twice.
-static PROVEN: Mutex<Proven> = Mutex::new(Proven {
-    known: BTreeSet::new(),
-    order: VecDeque::new(),
-});
+static PROVEN: LazyLock<Mutex<Proven>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Proven {
-    known: BTreeSet<Digest>,
+    known: HashSet<Digest>,
     order: VecDeque<Digest>,
 }
 
@@ -154,7 +151,7 @@ impl Signed {
     }
 }
 
-fn proven() -> std::sync::MutexGuard<'static, Proven> {
+fn proven() -> MutexGuard<'static, Proven> {
     PROVEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -306,6 +303,45 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = Entry::from_bytes(&bytes);
         }
+    }
+
+    #[test]
+    fn what_was_proven_proves_nothing_else() {
+        let (key, other) = (Keypair::from_seed(&[7; 32]), Keypair::from_seed(&[8; 32]));
+        let signed = Signed::new(EntryKind::Record, b"{}".to_vec(), &key);
+        assert_eq!((signed.verify(), signed.verify()), (Ok(()), Ok(())));
+        let with = |change: fn(&mut Signed, &Keypair)| {
+            let mut changed = signed.clone();
+            change(&mut changed, &other);
+            changed
+        };
+        let forged = [
+            with(|s, _| s.body = b"[]".to_vec()),
+            with(|s, _| s.kind = EntryKind::Intent),
+            with(|s, other| s.signer = other.node_id()),
+            with(|s, other| s.signature = other.sign(&signing_bytes(s.kind, &s.body))),
+        ];
+        for forged in forged {
+            // Asked twice: that it does not hold must not be taken for proven either.
+            assert!(
+                forged.verify().is_err() && forged.verify().is_err(),
+                "{forged:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_signature_that_was_forgotten_is_verified_again() {
+        let mut proven = Proven::default();
+        for n in 0..2 * MAX_PROVEN as u64 {
+            proven.insert(Digest::of(&n.to_be_bytes()));
+            proven.insert(Digest::of(&n.to_be_bytes()));
+        }
+        assert_eq!(
+            (proven.known.len(), proven.order.len()),
+            (MAX_PROVEN, MAX_PROVEN)
+        );
+        assert!(!proven.known.contains(&Digest::of(&0u64.to_be_bytes())));
     }
 
     #[test]

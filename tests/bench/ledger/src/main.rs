@@ -31,8 +31,7 @@ fn main() {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(n).enable_all().build().unwrap()
     };
-    let e=|n:&str,d:usize| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-    let (runtime, net) = (threads(e("MAIN_T",2)), threads(e("NET_T",2)));
+    let (runtime, net) = (threads(2), threads(2));
     match args[..] {
         ["hale-node", number, port, dir] => runtime.block_on(hale::node(
             number.parse().unwrap(),
