@@ -198,6 +198,11 @@ async fn a_member_without_a_vote_deposes_nobody_and_leads_nobody() {
     let cluster = Cluster::of(3, 5_000).await;
     let leader = cluster.leader().await;
     cluster.level().await;
+    // Who does not know the group yet hears everyone.
+    until("all know who votes", || {
+        (0..3).all(|n| cluster.node(n).group().voters.len() == 3)
+    })
+    .await;
     let (before, member) = (cluster.node(leader).metrics(), key(9).node_id());
     // With a leader and without: its silence is the moment to usurp its place.
     for round in 0..2 {
