@@ -29,6 +29,11 @@ pub enum What {
         /// For which run.
         execution: ExecutionId,
     },
+    /// The ledger ran a lease for another full ttl.
+    Renewed {
+        /// Its fence.
+        fence: Fence,
+    },
     /// The ledger ended a lease; its grant stays open.
     Expired {
         /// Its fence.
@@ -49,6 +54,22 @@ pub enum What {
         hash: Digest,
         /// The hash before it.
         previous: Digest,
+    },
+    /// A host's own copy of the chain got an entry that another's had before.
+    Copied {
+        /// Which host.
+        host: usize,
+        /// The entry's number.
+        index: u64,
+        /// Its hash there.
+        hash: Digest,
+    },
+    /// A host leads from now on.
+    Leads {
+        /// Which.
+        host: usize,
+        /// In which term.
+        term: u64,
     },
     /// A host was told that its record is on the chain.
     Acknowledged {
@@ -99,4 +120,11 @@ pub enum What {
     },
     /// The faults are over and everything had time to end.
     Quiet,
+    /// So long is a host's chain then.
+    Ends {
+        /// Which host.
+        host: usize,
+        /// How many entries it has.
+        entries: u64,
+    },
 }

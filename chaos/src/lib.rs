@@ -5,8 +5,11 @@
 pub mod event;
 pub mod oracle;
 pub mod rng;
+pub mod shrink;
+pub mod sim;
 pub mod world;
 
 pub use event::{Happened, What};
 pub use oracle::{Violation, judge};
-pub use world::{Scenario, World};
+pub use shrink::shrink;
+pub use world::{Fault, FaultKind, Scenario, World};

@@ -77,6 +77,44 @@ pub enum Violation {
         /// Which entry.
         index: u64,
     },
+    /// Two hosts' chains differ.
+    #[error("at {at_ms} ms host {host} has another entry {index} than was written first")]
+    ChainsDiffer {
+        /// When.
+        at_ms: u64,
+        /// On which host.
+        host: usize,
+        /// Which entry.
+        index: u64,
+    },
+    /// A host's chain lacks entries though everything had time to reach it.
+    #[error("in the end host {host} has {entries} of the chain's {all} entries")]
+    ChainShort {
+        /// Which host.
+        host: usize,
+        /// How many it has.
+        entries: u64,
+        /// How many there are.
+        all: u64,
+    },
+    /// Two hosts lead in one term.
+    #[error("at {at_ms} ms host {host} leads in term {term}, which had a leader")]
+    TwoLeaders {
+        /// When.
+        at_ms: u64,
+        /// The later one.
+        host: usize,
+        /// In which term.
+        term: u64,
+    },
+    /// A lease was renewed that had ended.
+    #[error("at {at_ms} ms fence {fence} was renewed, and its lease had ended")]
+    RenewedLate {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+    },
     /// More runs were open at once than the budget allows.
     #[error("at {at_ms} ms fence {fence} was granted as number {open}, {at_most} are allowed")]
     BudgetExceeded {
@@ -130,6 +168,8 @@ struct Judge {
     open: BTreeMap<Fence, Grant>,
     highest: Fence,
     chain: Vec<Digest>,
+    /// Who leads, by term.
+    terms: BTreeMap<u64, usize>,
     frozen: bool,
     ran: BTreeMap<(ExecutionId, String), u32>,
     at_most: Option<u32>,
@@ -150,6 +190,40 @@ impl Judge {
                 ..
             } => {
                 self.granted(at_ms, *fence, scope, execution);
+            }
+            What::Renewed { fence } => {
+                if !self.open.get(fence).is_some_and(|grant| grant.live) {
+                    let fence = *fence;
+                    self.wrong.push(Violation::RenewedLate { at_ms, fence });
+                }
+            }
+            What::Copied { host, index, hash } => {
+                if self.chain.get(*index as usize) != Some(hash) {
+                    self.wrong.push(Violation::ChainsDiffer {
+                        at_ms,
+                        host: *host,
+                        index: *index,
+                    });
+                }
+            }
+            What::Leads { host, term } => {
+                if self.terms.insert(*term, *host).is_some() {
+                    self.wrong.push(Violation::TwoLeaders {
+                        at_ms,
+                        host: *host,
+                        term: *term,
+                    });
+                }
+            }
+            What::Ends { host, entries } => {
+                let all = self.chain.len() as u64;
+                if *entries != all {
+                    self.wrong.push(Violation::ChainShort {
+                        host: *host,
+                        entries: *entries,
+                        all,
+                    });
+                }
             }
             What::Expired { fence } => {
                 if let Some(grant) = self.open.get_mut(fence) {
@@ -331,6 +405,30 @@ mod tests {
         }
     }
 
+    fn expired(fence: u64) -> What {
+        What::Expired {
+            fence: Fence(fence),
+        }
+    }
+
+    fn renewed(fence: u64) -> What {
+        What::Renewed {
+            fence: Fence(fence),
+        }
+    }
+
+    fn copied(index: u64, of: &[u8]) -> What {
+        What::Copied {
+            host: 1,
+            index,
+            hash: Digest::of(of),
+        }
+    }
+
+    fn leads(host: usize, term: u64) -> What {
+        What::Leads { host, term }
+    }
+
     fn closed(fence: u64) -> What {
         What::Closed {
             fence: Fence(fence),
@@ -371,12 +469,19 @@ mod tests {
     #[test]
     fn a_clean_run_is_clean() {
         let log = vec![
+            leads(0, 1),
             granted(3, 1),
             acted(1, false),
+            renewed(3),
+            leads(1, 2),
             closed(3),
             granted(5, 2),
             closed(5),
             What::Quiet,
+            What::Ends {
+                host: 0,
+                entries: 0,
+            },
         ];
         assert_eq!(found(log), []);
     }
@@ -432,6 +537,28 @@ mod tests {
                 "are allowed",
             ),
             (vec![waits(2, 1, Some(scope())), granted(3, 1)], "overtook"),
+            (
+                vec![granted(3, 1), expired(3), renewed(3), closed(3)],
+                "was renewed",
+            ),
+            (vec![renewed(3)], "was renewed"),
+            (
+                vec![entry(0, Digest::ZERO), copied(0, b"other")],
+                "has another entry",
+            ),
+            (vec![copied(0, b"e")], "has another entry"),
+            (vec![leads(0, 3), leads(1, 4), leads(2, 4)], "which had"),
+            (
+                vec![
+                    entry(0, Digest::ZERO),
+                    What::Quiet,
+                    What::Ends {
+                        host: 1,
+                        entries: 0,
+                    },
+                ],
+                "0 of the chain's 1",
+            ),
             (
                 vec![waits(2, 1, None), waits(1, 2, None), granted(3, 1)],
                 "overtook",

@@ -1,44 +1,43 @@
-//! The simulated world: hosts with the real run machine, one ledger with the real state machine,
-//! and between them a network and clocks that misbehave. The ledger's replication is not
-//! simulated here: it is a totally ordered log that never forgets. One seed is one run.
+//! The simulated world: hosts with the real run machine, each with a copy of the ledger that the
+//! real state machine keeps, and between them a network, disks and clocks that misbehave. Elections
+//! and replication are a model ([`group`]). One seed is one run.
 
+mod clients;
 mod faults;
-mod ledger;
+mod group;
+mod network;
 mod playbooks;
+mod runs;
+
+pub use faults::{Fault, FaultKind};
 
 use crate::event::{Happened, What};
 use crate::rng::Rng;
-use hale_consensus::Ledger;
-use hale_executor::journal::{Finished, Intent, JournalRecord};
-use hale_executor::plan;
-use hale_executor::run::{ActionResult, Effect, Event, Perform, Run};
-use hale_model::execution::Mode;
-use hale_model::ledger::{Acquire, Command, EntryKind, LedgerError, Signed};
-use hale_model::{
-    Digest, ExecutionId, Fence, HostName, Incident, IncidentId, IncidentState, Keypair, Severity,
-    StepStatus, Timestamp,
-};
-use hale_playbooks::language::{Action, Playbook};
-use playbooks::{playbook, setup};
-use serde_json::json;
+use clients::Ask;
+use group::Replica;
+use hale_executor::grants::Grants;
+use hale_executor::journal::{Finished, JournalRecord};
+use hale_executor::run::{Event, Run};
+use hale_model::{ExecutionId, HostName, Keypair, Timestamp};
+use hale_playbooks::language::Playbook;
+use network::Message;
+use playbooks::playbook;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
 /// Where the wall clock begins; nothing depends on it.
 const EPOCH: Timestamp = Timestamp::from_secs(1_770_000_000);
-const TTL_MS: u64 = 30_000;
-/// A packet takes up to this long.
-const MAX_DELAY_MS: u64 = 400;
+const TTL_MS: u64 = 10_000;
 /// An unanswered question is given up after this long.
 const PATIENCE_MS: u64 = 5_000;
 /// After the faults, everything has this long to end.
 const QUIET_MS: u64 = 600_000;
 
 /// What is simulated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Scenario {
-    /// How many hosts.
+    /// How many hosts; all of them vote.
     pub hosts: usize,
     /// For how long faults and incidents come, in virtual milliseconds.
     pub duration_ms: u64,
@@ -46,6 +45,8 @@ pub struct Scenario {
     pub incidents: u64,
     /// How many faults.
     pub faults: u64,
+    /// The numbers of faults that are left out: how a schedule is shrunk.
+    pub without: BTreeSet<usize>,
 }
 
 impl Default for Scenario {
@@ -54,7 +55,8 @@ impl Default for Scenario {
             hosts: 5,
             duration_ms: 600_000,
             incidents: 20,
-            faults: 16,
+            faults: 24,
+            without: BTreeSet::new(),
         }
     }
 }
@@ -70,47 +72,43 @@ enum Due {
         execution: ExecutionId,
         event: Box<Event>,
     },
-    Wake {
+    /// A message reaches a host.
+    Message {
+        from: usize,
+        to: usize,
+        message: Message,
+    },
+    /// A host's disk has its log up to here, if it was not cut shorter meanwhile.
+    Synced {
         host: usize,
         boot: u32,
-        execution: ExecutionId,
+        cuts: u32,
+        upto: usize,
     },
-    /// A question that reached the ledger.
-    Ask {
+    /// A leader tells its followers how far it is, news or not.
+    Heartbeat {
+        host: usize,
+        term: u64,
+    },
+    /// A leader's clock reaches what runs out next.
+    Expiry {
         host: usize,
         boot: u32,
-        execution: ExecutionId,
-        question: Question,
-    },
-    /// The leader's clock has run a lease's full ttl.
-    Expire {
-        fence: Fence,
-        generation: u64,
-        term: u32,
-    },
-    /// The leader's clock has run out for one that waits and has not asked again.
-    ExpireWait {
-        execution: ExecutionId,
-        generation: u64,
-        term: u32,
     },
     /// A host hands its ended runs over, again and again.
     HandOver {
         host: usize,
         boot: u32,
     },
-    Crash(usize),
-    Restart(usize),
-    Cut(usize, bool),
-    Freeze(bool),
-    /// A new leader: all its clocks begin anew.
-    Election,
-}
-
-#[derive(Debug, Clone)]
-enum Question {
-    Acquire { ask: u64 },
-    Renew { ask: u64, fence: Fence },
+    /// A host that started looks for runs that it did not end.
+    TakeUp {
+        host: usize,
+        boot: u32,
+    },
+    /// Who misses a leader stands for election.
+    Elect,
+    Begins(usize),
+    Ends(usize),
 }
 
 struct Host {
@@ -119,14 +117,27 @@ struct Host {
     up: bool,
     boot: u32,
     booted_ms: u64,
-    cut: bool,
+    /// Stopped, as by SIGSTOP: its clock goes on, it does nothing.
+    stopped: bool,
+    /// What happens to it once it goes on.
+    held: VecDeque<Due>,
+    disk_full: bool,
+    disk_slow: bool,
     /// How fast its clock runs, in parts per million too fast or too slow.
     drift_ppm: i64,
+    /// By how much its wall clock is wrong, in milliseconds.
+    wall_ms: i64,
     /// What is on its disk.
     journal: BTreeMap<String, Vec<(u64, JournalRecord)>>,
     runs: BTreeMap<ExecutionId, Run>,
+    /// When each run is woken next.
+    wakes: BTreeMap<ExecutionId, u64>,
+    grants: Grants,
     /// Reports the ledger has not acknowledged; on disk.
     outbox: BTreeMap<ExecutionId, Finished>,
+    replica: Replica,
+    /// What it asked the leader and waits for, by number.
+    asks: BTreeMap<u64, Ask>,
 }
 
 /// The world.
@@ -137,11 +148,21 @@ pub struct World {
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     due: BTreeMap<u64, Due>,
     hosts: Vec<Host>,
-    ledger: Ledger,
-    index: u64,
-    term: u32,
-    frozen: bool,
-    acted: BTreeMap<(usize, ExecutionId, u64), ()>,
+    /// Which way nothing gets through.
+    cuts: BTreeSet<(usize, usize)>,
+    /// How many packets of a thousand are lost.
+    loss: u64,
+    /// The highest term there was.
+    term: u64,
+    /// How far the oracle was told what the ledger did.
+    told: usize,
+    /// Whether the ledger, as the oracle was told, is frozen.
+    is_frozen: bool,
+    asked: u64,
+    faults: Vec<Fault>,
+    /// Which of them are going on.
+    active: BTreeSet<usize>,
+    without: BTreeSet<usize>,
     log: Vec<Happened>,
     end_ms: u64,
     playbooks: [Playbook; 2],
@@ -149,7 +170,7 @@ pub struct World {
 
 impl World {
     /// Lives one seed's world to its end and returns what happened.
-    pub fn run(seed: u64, scenario: Scenario) -> Vec<Happened> {
+    pub fn run(seed: u64, scenario: &Scenario) -> Vec<Happened> {
         let mut world = Self::new(seed, scenario);
         while let Some(Reverse((at, seq))) = world.queue.pop() {
             if at > world.end_ms + QUIET_MS {
@@ -160,13 +181,18 @@ impl World {
                 world.happen(due);
             }
         }
-        world.tell(What::Quiet);
+        world.end();
         world.log
     }
 
-    fn new(seed: u64, scenario: Scenario) -> Self {
+    /// The faults of a seed's world, by number, whether or not they are left out.
+    pub fn faults(seed: u64, scenario: &Scenario) -> Vec<Fault> {
+        Self::new(seed, scenario).faults
+    }
+
+    fn new(seed: u64, scenario: &Scenario) -> Self {
         let mut rng = Rng::new(seed);
-        let hosts = (0..scenario.hosts).filter_map(|n| {
+        let hosts = (0..scenario.hosts.max(1)).filter_map(|n| {
             let mut secret = [0; 32];
             secret[..8].copy_from_slice(&(n as u64 + 1).to_be_bytes());
             Some(Host {
@@ -175,11 +201,19 @@ impl World {
                 up: true,
                 boot: 0,
                 booted_ms: 0,
-                cut: false,
+                stopped: false,
+                held: VecDeque::new(),
+                disk_full: false,
+                disk_slow: false,
                 drift_ppm: rng.within(0, 2000) as i64 - 1000,
+                wall_ms: 0,
                 journal: BTreeMap::new(),
                 runs: BTreeMap::new(),
+                wakes: BTreeMap::new(),
+                grants: Grants::default(),
                 outbox: BTreeMap::new(),
+                replica: Replica::default(),
+                asks: BTreeMap::new(),
             })
         });
         let hosts: Vec<Host> = hosts.collect();
@@ -189,51 +223,33 @@ impl World {
             queue: BinaryHeap::new(),
             due: BTreeMap::new(),
             hosts,
-            ledger: Ledger::default(),
-            index: 0,
+            cuts: BTreeSet::new(),
+            loss: 30,
             term: 0,
-            frozen: false,
-            acted: BTreeMap::new(),
+            told: 0,
+            is_frozen: false,
+            asked: 0,
+            faults: vec![],
+            active: BTreeSet::new(),
+            without: scenario.without.clone(),
             log: Vec::new(),
             end_ms: scenario.duration_ms,
             playbooks: [playbook(true), playbook(false)],
             rng,
         };
-        world.enrol_all();
-        world.set_policy();
+        world.plan_faults(scenario);
+        world.found();
         for _ in 0..scenario.incidents {
-            let (at, host) = (world.rng.within(0, scenario.duration_ms), world.any_host());
+            let at = world.rng.within(1_000, scenario.duration_ms);
+            let host = world.any_host();
             world.at(at, Due::Incident(host));
         }
-        for _ in 0..scenario.faults {
-            world.plan_a_fault(scenario.duration_ms);
-        }
+        world.at(1, Due::Elect);
         world
     }
 
     fn any_host(&mut self) -> usize {
         self.rng.within(0, self.hosts.len() as u64) as usize
-    }
-
-    fn plan_a_fault(&mut self, duration_ms: u64) {
-        let from = self.rng.within(0, duration_ms);
-        let until = (from + self.rng.within(100, 90_000)).min(duration_ms);
-        let host = self.any_host();
-        match self.rng.within(0, 8) {
-            0..=3 => {
-                self.at(from, Due::Crash(host));
-                self.at(until, Due::Restart(host));
-            }
-            4..=5 => {
-                self.at(from, Due::Cut(host, true));
-                self.at(until, Due::Cut(host, false));
-            }
-            6 => self.at(from, Due::Election),
-            _ => {
-                self.at(from, Due::Freeze(true));
-                self.at(until, Due::Freeze(false));
-            }
-        }
     }
 
     fn at(&mut self, at_ms: u64, due: Due) {
@@ -253,8 +269,15 @@ impl World {
         });
     }
 
-    fn wall(&self) -> Timestamp {
-        EPOCH.plus(Duration::from_millis(self.now_ms))
+    /// A host's wall clock.
+    fn wall(&self, host: usize) -> Timestamp {
+        let ms = self.now_ms as i64 + self.hosts[host].wall_ms;
+        let by = Duration::from_millis(ms.unsigned_abs());
+        if ms < 0 {
+            EPOCH.minus(by)
+        } else {
+            EPOCH.plus(by)
+        }
     }
 
     /// A host's monotonic clock since it booted.
@@ -264,11 +287,28 @@ impl World {
         Duration::from_millis((ms + ms * host.drift_ppm / 1_000_000).max(0) as u64)
     }
 
-    fn delay(&mut self) -> u64 {
-        self.rng.within(1, MAX_DELAY_MS)
+    /// How long it takes until a host's clock, which may run slow, has run this long.
+    fn until(&self, host: usize, when: Duration) -> u64 {
+        let left = when.saturating_sub(self.clock(host)).as_millis() as u64;
+        left + left / 500 + 2
     }
 
     fn happen(&mut self, due: Due) {
+        let on = match &due {
+            Due::Incident(host)
+            | Due::ForRun { host, .. }
+            | Due::Heartbeat { host, .. }
+            | Due::Expiry { host, .. }
+            | Due::TakeUp { host, .. }
+            | Due::HandOver { host, .. } => Some(*host),
+            Due::Message { to, .. } => Some(*to),
+            // The kernel ends what a stopped process asked of it.
+            Due::Synced { .. } | Due::Elect | Due::Begins(_) | Due::Ends(_) => None,
+        };
+        if let Some(host) = on.filter(|h| self.hosts[*h].stopped) {
+            self.hosts[host].held.push_back(due);
+            return;
+        }
         match due {
             Due::Incident(host) => self.incident(host),
             Due::ForRun {
@@ -277,315 +317,41 @@ impl World {
                 execution,
                 event,
             } => {
-                if self.hosts[host].up && self.hosts[host].boot == boot {
+                if self.is_alive(host, boot) {
                     self.step(host, &execution, *event);
                 }
             }
-            Due::Wake {
+            Due::Message { from, to, message } => self.receive(from, to, message),
+            Due::Synced {
                 host,
                 boot,
-                execution,
-            } => {
-                if self.hosts[host].up && self.hosts[host].boot == boot {
-                    self.step(host, &execution, Event::Tick);
+                cuts,
+                upto,
+            } => self.synced(host, boot, cuts, upto),
+            Due::Heartbeat { host, term } => self.heartbeat(host, term),
+            Due::Expiry { host, boot } => {
+                if self.is_alive(host, boot) {
+                    self.run_out(host);
                 }
             }
-            Due::Ask {
-                host,
-                boot,
-                execution,
-                question,
-            } => self.ask(host, boot, execution, question),
-            Due::Expire {
-                fence,
-                generation,
-                term,
-            } if term == self.term => {
-                self.apply(Command::Expire { fence, generation });
-            }
-            Due::ExpireWait {
-                execution,
-                generation,
-                term,
-            } if term == self.term => {
-                self.apply(Command::ExpireWait {
-                    execution,
-                    generation,
-                });
-            }
-            Due::Expire { .. } | Due::ExpireWait { .. } => {}
             Due::HandOver { host, boot } => self.hand_over(host, boot),
-            Due::Crash(host) => self.crash(host),
-            Due::Restart(host) => self.restart(host),
-            Due::Cut(host, cut) => {
-                self.tell(What::Fault {
-                    fault: format!("host {host} {}", if cut { "cut off" } else { "back" }),
-                });
-                self.hosts[host].cut = cut;
-            }
-            Due::Freeze(frozen) => self.freeze(frozen),
-            Due::Election => self.election(),
+            Due::TakeUp { host, boot } => self.take_up(host, boot),
+            Due::Elect => self.elect(),
+            Due::Begins(fault) => self.begins(fault),
+            Due::Ends(fault) => self.ends(fault),
         }
     }
 
-    // what the hosts do
+    fn is_alive(&self, host: usize, boot: u32) -> bool {
+        self.hosts[host].up && self.hosts[host].boot == boot
+    }
 
-    fn incident(&mut self, host: usize) {
-        if !self.hosts[host].up {
-            return;
+    /// What is left when the faults are over and everything had time to end.
+    fn end(&mut self) {
+        self.tell(What::Quiet);
+        for host in 0..self.hosts.len() {
+            let entries = self.hosts[host].replica.chain.len() as u64;
+            self.tell(What::Ends { host, entries });
         }
-        let entropy = self.rng.bits() as u32;
-        let playbook = self.playbooks[usize::from(self.rng.chance(300))].clone();
-        let incident = self.open_incident(host, entropy);
-        let execution = ExecutionId::at(self.wall(), entropy);
-        let plan = plan::of(&incident, &playbook, BTreeMap::new(), execution.clone());
-        let intent = Intent {
-            plan,
-            incident,
-            decision: None,
-            mode: Mode::Autonomous,
-            approval: None,
-            started_at: self.wall(),
-        };
-        let mut run = Run::new(setup(intent, playbook));
-        let effects = run.on(self.clock(host), self.wall(), Event::Frozen(self.frozen));
-        self.hosts[host].runs.insert(execution.clone(), run);
-        self.perform(host, &execution, effects);
-        self.step(host, &execution, Event::Begin);
-    }
-
-    fn open_incident(&self, host: usize, entropy: u32) -> Incident {
-        Incident {
-            id: IncidentId::at(self.wall(), entropy),
-            host: self.hosts[host].name.clone(),
-            environment: "simulated".into(),
-            service: None,
-            tags: BTreeMap::new(),
-            opened_at: self.wall(),
-            updated_at: self.wall(),
-            resolved_at: None,
-            state: IncidentState::Open,
-            severity: Severity::Critical,
-            title: "simulated".into(),
-            anomalies: vec![],
-            events: vec![],
-            top_consumers: vec![],
-            signature: Digest::ZERO,
-            recurrence_30d: 0,
-        }
-    }
-
-    fn step(&mut self, host: usize, execution: &ExecutionId, event: Event) {
-        let (clock, wall) = (self.clock(host), self.wall());
-        let Some(run) = self.hosts[host].runs.get_mut(execution) else {
-            return;
-        };
-        let effects = run.on(clock, wall, event);
-        self.perform(host, execution, effects);
-        let Some(run) = self.hosts[host].runs.get(execution) else {
-            return;
-        };
-        if let Some(wake) = run.next_wake() {
-            // The host's clock may run slow: wake a little later rather than spin.
-            let left = wake.saturating_sub(self.clock(host)).as_millis() as u64;
-            let boot = self.hosts[host].boot;
-            self.after(
-                left + left / 500 + 2,
-                Due::Wake {
-                    host,
-                    boot,
-                    execution: execution.clone(),
-                },
-            );
-        }
-    }
-
-    fn perform(&mut self, host: usize, execution: &ExecutionId, effects: Vec<Effect>) {
-        let boot = self.hosts[host].boot;
-        for effect in effects {
-            let execution = execution.clone();
-            match effect {
-                Effect::Journal { seq, record } => {
-                    // The crash may come before the write, or after it and before the answer.
-                    let records = self.hosts[host]
-                        .journal
-                        .entry(execution.to_string())
-                        .or_default();
-                    records.push((seq, record));
-                    let ms = self.rng.within(1, 20);
-                    self.reply(
-                        ms,
-                        host,
-                        boot,
-                        execution,
-                        Event::Journaled {
-                            seq,
-                            result: Ok(()),
-                        },
-                    );
-                }
-                Effect::Acquire { ask } => {
-                    self.send(host, boot, execution, Question::Acquire { ask })
-                }
-                Effect::Renew { ask, fence } => {
-                    self.send(host, boot, execution, Question::Renew { ask, fence });
-                }
-                Effect::Perform(perform) => self.act(host, boot, execution, &perform),
-                Effect::Stop { ticket } => self.stopped(host, boot, execution, ticket),
-                Effect::KillChildren => {
-                    self.acted
-                        .retain(|(h, e, _), ()| *h != host || *e != execution);
-                }
-                Effect::Progress(_) => {}
-                Effect::Finish(finished) => {
-                    self.hosts[host].outbox.insert(execution.clone(), *finished);
-                    self.hosts[host].runs.remove(&execution);
-                    self.after(1, Due::HandOver { host, boot });
-                }
-            }
-        }
-    }
-
-    fn reply(&mut self, ms: u64, host: usize, boot: u32, execution: ExecutionId, event: Event) {
-        self.after(
-            ms,
-            Due::ForRun {
-                host,
-                boot,
-                execution,
-                event: Box::new(event),
-            },
-        );
-    }
-
-    fn act(&mut self, host: usize, boot: u32, execution: ExecutionId, perform: &Perform) {
-        let Perform { ticket, step, .. } = perform;
-        if let Action::Command { .. } = step.action {
-            let idempotent = self.hosts[host]
-                .runs
-                .get(&execution)
-                .is_none_or(|r| r.playbook().idempotent);
-            self.tell(What::Acted {
-                host,
-                execution: execution.clone(),
-                step: step.name.clone(),
-                idempotent,
-            });
-        }
-        self.acted.insert((host, execution.clone(), *ticket), ());
-        let status = if self.rng.chance(120) {
-            StepStatus::Failed
-        } else {
-            StepStatus::Success
-        };
-        let ms = self.rng.within(5, 8_000);
-        let result = ActionResult {
-            status,
-            result: json!({}),
-            message: String::new(),
-        };
-        self.reply(
-            ms,
-            host,
-            boot,
-            execution,
-            Event::Performed {
-                ticket: *ticket,
-                result,
-            },
-        );
-    }
-
-    fn stopped(&mut self, host: usize, boot: u32, execution: ExecutionId, ticket: u64) {
-        let result = ActionResult {
-            status: StepStatus::Interrupted,
-            result: json!({}),
-            message: "stopped".into(),
-        };
-        self.reply(
-            2,
-            host,
-            boot,
-            execution,
-            Event::Performed { ticket, result },
-        );
-    }
-
-    // what the network does
-
-    fn send(&mut self, host: usize, boot: u32, execution: ExecutionId, question: Question) {
-        let lost = self.hosts[host].cut || self.rng.chance(30);
-        if !lost {
-            let copies = if self.rng.chance(30) { 2 } else { 1 };
-            for _ in 0..copies {
-                let ms = self.delay();
-                let question = question.clone();
-                self.after(
-                    ms,
-                    Due::Ask {
-                        host,
-                        boot,
-                        execution: execution.clone(),
-                        question,
-                    },
-                );
-            }
-        }
-        // The asker's own patience; the real answer may come before or after it.
-        let answer = Err(LedgerError::NoLeader(PATIENCE_MS));
-        let event = match question {
-            Question::Acquire { ask } => Event::Leased { ask, answer },
-            Question::Renew { ask, .. } => Event::Renewed { ask, answer },
-        };
-        self.reply(PATIENCE_MS, host, boot, execution, event);
-    }
-
-    fn ask(&mut self, host: usize, boot: u32, execution: ExecutionId, question: Question) {
-        let holder = self.hosts[host].key.node_id();
-        let command = match &question {
-            Question::Acquire { .. } => match self.acquire(host, &execution) {
-                Some(acquire) => Command::Acquire(acquire),
-                None => return,
-            },
-            Question::Renew { fence, .. } => Command::Renew {
-                fence: *fence,
-                holder,
-                ttl_ms: TTL_MS,
-            },
-        };
-        let answer = Ok(self.apply(command));
-        if self.hosts[host].cut || self.rng.chance(30) {
-            return;
-        }
-        let event = match question {
-            Question::Acquire { ask } => Event::Leased { ask, answer },
-            Question::Renew { ask, .. } => Event::Renewed { ask, answer },
-        };
-        let ms = self.delay();
-        self.reply(ms, host, boot, execution, event);
-    }
-
-    fn acquire(&self, host: usize, execution: &ExecutionId) -> Option<Acquire> {
-        let host = &self.hosts[host];
-        let run = host.runs.get(execution)?;
-        let Intent {
-            plan,
-            decision,
-            mode,
-            started_at,
-            ..
-        } = run.intent();
-        let body = plan::intent(plan, run.playbook(), decision.as_ref(), mode, *started_at).ok()?;
-        Some(Acquire {
-            scope: plan.scope.clone(),
-            holder: host.key.node_id(),
-            ttl_ms: TTL_MS,
-            execution: plan.execution.clone(),
-            plan_digest: plan.digest().ok()?,
-            playbook: plan.playbook.clone(),
-            service: None,
-            approval: None,
-            entry: Signed::new(EntryKind::Intent, body, &host.key),
-        })
     }
 }

@@ -9,6 +9,7 @@ mod routing;
 mod shared;
 
 use crate::config::ExecutorConfig;
+use crate::grants::Grants;
 use crate::journal::{Asked, Finished, JournalWrite};
 use crate::run::{Event, Progress, Running, Setup};
 use driver::Handle;
@@ -97,8 +98,11 @@ pub enum Message {
     Reload(Vec<Playbook>),
     /// What a dead node left was found: from the actor to itself.
     Recovered(Box<Recovered>),
-    /// A run is over and handed over: from the actor to itself.
-    Ended(ExecutionId),
+    /// The ledger granted this node a lease.
+    Granted(Box<Lease>),
+    /// A run is over and handed over, and has closed its grant or knew of none: from the actor to
+    /// itself.
+    Ended(ExecutionId, bool),
     /// The ledger took a question, or did not: from the actor to itself.
     QuestionPut(ApprovalId, Result<(), Refusal>),
     /// An approved plan can be begun, or not any more: from the actor to itself.
@@ -120,6 +124,8 @@ pub struct State {
     playbooks: Arc<BTreeMap<PlaybookName, Playbook>>,
     /// Runs that are under way.
     running: BTreeMap<ExecutionId, Handle>,
+    /// What is known of this node's grants.
+    grants: Grants,
     /// Runs that wait for their scope or for room.
     waiting: VecDeque<Setup>,
     questions: BTreeMap<ApprovalId, Asked>,
@@ -165,6 +171,7 @@ impl Actor for Executor {
             shared,
             playbooks: Arc::new(playbooks),
             running: BTreeMap::new(),
+            grants: Grants::default(),
             waiting: VecDeque::new(),
             questions: BTreeMap::new(),
             escalated: VecDeque::new(),
@@ -208,8 +215,11 @@ impl Actor for Executor {
             }
             Message::Reload(playbooks) => state.playbooks = Arc::new(by_name(playbooks)),
             Message::Recovered(recovered) => state.recovered(&myself, *recovered).await,
-            Message::Ended(id) => {
+            Message::Granted(lease) => state.granted(*lease),
+            Message::Ended(id, has_closed) => {
                 state.running.remove(&id);
+                let left = state.grants.ended(&id, has_closed);
+                left.into_iter().for_each(|lease| state.close_orphan(lease));
                 state.start_waiting(&myself);
             }
         }

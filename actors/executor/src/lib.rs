@@ -7,6 +7,7 @@ pub mod actor;
 pub mod config;
 pub mod env;
 pub mod error;
+pub mod grants;
 pub mod journal;
 pub mod plan;
 pub mod run;

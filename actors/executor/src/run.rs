@@ -16,6 +16,7 @@ mod words;
 
 use crate::env;
 use crate::journal::{Close, Ended, Finished, Intent, JournalRecord, Phase, Progressed};
+use hale_model::planted::{self, Mistake};
 use hale_model::{LogLine, OutcomeStatus, Stage, StepStatus, Timestamp};
 use hale_playbooks::Env;
 use hale_playbooks::language::{Playbook, Step};
@@ -181,6 +182,10 @@ impl Run {
     /// Takes in what happened `now` (monotonic, since the node started; `wall` labels it) and
     /// answers what has to be done, in this order.
     pub fn on(&mut self, now: Duration, wall: Timestamp, event: Event) -> Vec<Effect> {
+        let now = match planted::is(Mistake::WallClockExpiry) {
+            true => wall.since(self.setup.intent.started_at),
+            false => now,
+        };
         // Time never runs backwards here, whatever the caller's clock does.
         self.now = self.now.max(now);
         self.wall = wall;

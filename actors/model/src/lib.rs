@@ -16,6 +16,7 @@ pub mod happening;
 pub mod id;
 pub mod incident;
 pub mod ledger;
+pub mod planted;
 pub mod port;
 pub mod reading;
 pub mod record;

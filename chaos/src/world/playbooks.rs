@@ -15,7 +15,7 @@ pub(super) fn setup(intent: Intent, playbook: Playbook) -> Setup {
     let env = env::base(&intent.incident, &BTreeMap::new(), &BTreeMap::new(), None);
     let limits = Limits {
         lease_ttl: Duration::from_millis(TTL_MS),
-        queue_wait: Duration::from_secs(60),
+        queue_wait: Duration::from_secs(40),
         regain_wait: Duration::from_secs(60),
     };
     Setup {
@@ -84,7 +84,10 @@ pub(super) fn playbook(idempotent: bool) -> Playbook {
             fail_action: FailAction::Abort,
             ..check("ready")
         }],
-        steps: vec![command("first", None), command("second", None)],
+        // Longer than a lease lasts without being renewed.
+        steps: ["first", "second", "third"]
+            .map(|name| command(name, None))
+            .to_vec(),
         verification: vec![check("healthy")],
         rollback: vec![
             command("undo_first", Some("first")),

@@ -15,9 +15,12 @@ const AT_ONCE: usize = 256;
 
 /// What can run out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Subject {
+pub enum Subject {
+    /// A lease.
     Lease(Fence),
+    /// A question to a human, or an answer that was not used.
     Approval(ApprovalId),
+    /// A join token.
     Token(TokenId),
     /// A place in the line for a lease.
     Wait(ExecutionId),
@@ -31,15 +34,18 @@ pub(crate) enum Subject {
 
 /// Something that runs out `ttl` from now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Watch {
-    pub(crate) subject: Subject,
+pub struct Watch {
+    /// What.
+    pub subject: Subject,
     /// Of a lease: how often it was renewed. Of a place in the line: its last question.
-    pub(crate) generation: u64,
-    pub(crate) ttl: Duration,
+    pub generation: u64,
+    /// In how long.
+    pub ttl: Duration,
 }
 
+/// What the machine is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// This node leads from now on; all this is open.
     Leading(Vec<Watch>),
     /// It does not lead any more.
@@ -52,8 +58,9 @@ pub(crate) enum Event {
     Tick,
 }
 
+/// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
     /// Propose that it ran out.
     Propose(Box<Command>),
     /// Propose that nobody answered in time.
@@ -70,7 +77,7 @@ struct Timer {
 
 /// The machine.
 #[derive(Debug, Default)]
-pub(crate) struct Expiry {
+pub struct Expiry {
     leading: bool,
     timers: BTreeMap<Subject, Timer>,
     /// The same, by when they are due.
@@ -78,7 +85,8 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    pub(crate) fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+    /// Tells it what happened at a moment of the leader's monotonic clock.
+    pub fn on(&mut self, now: Duration, event: Event) -> Vec<Effect> {
         match event {
             Event::Leading(open) => {
                 *self = Self::default();
@@ -95,7 +103,7 @@ impl Expiry {
     }
 
     /// When the next thing runs out.
-    pub(crate) fn next_due(&self) -> Option<Duration> {
+    pub fn next_due(&self) -> Option<Duration> {
         self.by_due.first().map(|(due, _)| *due)
     }
 
@@ -192,7 +200,7 @@ fn is_open(state: ApprovalState) -> bool {
 }
 
 /// All that can run out in this ledger.
-pub(crate) fn open(ledger: &Ledger) -> Vec<Watch> {
+pub fn open(ledger: &Ledger) -> Vec<Watch> {
     let mut open = vec![];
     open.extend(ledger.leases().filter(|l| l.live).map(Watch::lease));
     let orphans = ledger.leases().filter(|l| !ledger.is_enrolled(&l.holder));
@@ -210,7 +218,7 @@ pub(crate) fn open(ledger: &Ledger) -> Vec<Watch> {
 }
 
 /// What news of the ledger means here.
-pub(crate) fn events_of(news: &News) -> Vec<Event> {
+pub fn events_of(news: &News) -> Vec<Event> {
     use Event::{Began, Ended};
     match news {
         News::Granted(l) | News::Renewed(l) => vec![Began(Watch::lease(l))],

@@ -11,7 +11,7 @@ pub mod chain_store;
 mod clock;
 mod config;
 mod elections;
-mod expiry;
+pub mod expiry;
 mod handover;
 mod hearsay;
 mod keeper;

@@ -47,13 +47,18 @@ impl Line {
     }
 
     /// What was missed of the ledger's news and matters to a run: how approvals stand, and whether
-    /// the cluster is frozen.
+    /// the cluster is frozen; and what this node holds.
     pub(super) fn catch_up(&self) {
         let me = self.parts.key.node_id();
-        let (approvals, frozen) = self.parts.consensus.read_stale(|l| {
+        let (approvals, leases, frozen) = self.parts.consensus.read_stale(|l| {
             let mine: Vec<_> = l.approvals().filter(|a| a.node == me).cloned().collect();
-            (mine, l.frozen().is_some())
+            let held: Vec<_> = l.leases().filter(|l| l.holder == me).cloned().collect();
+            (mine, held, l.frozen().is_some())
         });
+        for lease in leases {
+            let granted = executor::Message::Granted(Box::new(lease));
+            self.slots.executor.tell(granted);
+        }
         for approval in approvals {
             self.slots
                 .executor
@@ -67,6 +72,8 @@ impl Line {
             // What changed in between is not told: as after news that were missed.
             News::Replaced => self.catch_up(),
             News::Granted(lease) if lease.holder == self.parts.key.node_id() => {
+                let granted = executor::Message::Granted(Box::new(lease.clone()));
+                self.slots.executor.tell(granted);
                 let now = crate::answers::now();
                 if let Some(service) = &lease.service {
                     let filter = hale_baseline::SeriesFilter {

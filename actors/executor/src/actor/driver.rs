@@ -109,11 +109,12 @@ pub(super) fn start(
         tasks: JoinSet::new(),
         action: None,
         journaled: vec![],
+        has_closed: false,
     };
     let (myself, id) = (myself.clone(), execution.clone());
     let task = tokio::spawn(async move {
-        driver.run(first, leftover, is_frozen).await;
-        let _ = myself.cast(Message::Ended(id));
+        let has_closed = driver.run(first, leftover, is_frozen).await;
+        let _ = myself.cast(Message::Ended(id, has_closed));
     });
     Handle {
         execution,
@@ -136,10 +137,18 @@ struct Driver {
     /// The action that runs, and how it is told to end.
     action: Option<(u64, watch::Sender<Level>)>,
     journaled: Vec<String>,
+    /// Whether it ended with its grant closed.
+    has_closed: bool,
 }
 
 impl Driver {
-    async fn run(mut self, first: Event, leftover: Option<journal::InFlight>, is_frozen: bool) {
+    /// Until it is over; whether it has closed a grant.
+    async fn run(
+        mut self,
+        first: Event,
+        leftover: Option<journal::InFlight>,
+        is_frozen: bool,
+    ) -> bool {
         if let Some(f) = leftover {
             self.end_leftovers(&f).await;
         }
@@ -160,6 +169,7 @@ impl Driver {
             let event = self.next().await;
             self.tell(event).await;
         }
+        self.has_closed
     }
 
     async fn next(&mut self) -> Event {
@@ -223,6 +233,7 @@ impl Driver {
             }
             Effect::Progress(progress) => self.shared.tell(progress),
             Effect::Finish(finished) => {
+                self.has_closed = finished.close.is_some();
                 let mut forget = std::mem::take(&mut self.journaled);
                 let records = self.run.records();
                 let execution = &self.context.execution;

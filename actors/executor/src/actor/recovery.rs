@@ -152,10 +152,8 @@ impl State {
             tokio::spawn(async move { shared.hand_over(finished, keys).await });
         }
         for lease in orphans {
-            tracing::error!(execution = %lease.execution, "a grant without a journal is closed as abandoned");
-            let shared = &self.shared;
-            let finished = journal::orphan(&lease, &shared.environment, &shared.host, wall());
-            shared.report(finished, vec![]);
+            self.grants.ended(&lease.execution, true);
+            self.close_orphan(lease);
         }
         let resumed: BTreeSet<_> = runs
             .iter()
@@ -173,9 +171,33 @@ impl State {
                 self.question_found(myself, asked, known, is_open);
             }
         }
+        for lease in self.grants.take() {
+            self.granted(lease);
+        }
         for said in self.early.take().unwrap_or_default() {
             self.take(myself, said).await;
         }
+    }
+
+    /// The ledger granted this node a lease. Until the journal is read, it is only remembered.
+    pub(super) fn granted(&mut self, lease: Lease) {
+        let runs = self.early.is_some() || self.running.contains_key(&lease.execution);
+        let left = self.grants.granted(lease, runs);
+        left.into_iter().for_each(|lease| self.close_orphan(lease));
+    }
+
+    /// Closes a grant that no run knows of, if the ledger still has it.
+    pub(super) fn close_orphan(&self, lease: Lease) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let open = look_up("the leases can't be read", &shared.ports.leases).await;
+            if open.iter().any(|l| l.fence == lease.fence) {
+                let (execution, fence) = (&lease.execution, lease.fence);
+                tracing::error!(%execution, %fence, "a grant that no run knows of is closed as abandoned");
+                let finished = journal::orphan(&lease, &shared.environment, &shared.host, wall());
+                shared.report(finished, vec![]);
+            }
+        });
     }
 
     fn take_up(&mut self, myself: &ActorRef<Message>, found: Found, is_open: bool) {

@@ -3,6 +3,7 @@
 
 use hale_model::Fence;
 use hale_model::ledger::{Answer, LedgerError, Refusal};
+use hale_model::planted::{self, Mistake};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -267,6 +268,11 @@ impl LeaseHolder {
         let fence = self.fence?;
         self.outstanding = None;
         match (answer, self.state) {
+            (Ok(Answer::Refused(_)), State::Held { .. } | State::Confirming { .. })
+                if planted::is(Mistake::FenceNotChecked) =>
+            {
+                self.hold(now, at, fence)
+            }
             (Ok(Answer::Renewed { .. }), State::Held { .. } | State::Confirming { .. }) => {
                 self.hold(now, at, fence)
             }

@@ -3,6 +3,7 @@
 use super::{Cursor, Effect, News, Run, State, Stopping, Then};
 use crate::journal::{Phase, Progressed};
 use hale_model::ledger::{Lease, Refusal};
+use hale_model::planted::{self, Mistake};
 use hale_model::{Fence, LogLine, OutcomeStatus, Stage, StepStatus};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -186,7 +187,7 @@ impl Run {
         self.is_resolved = !is_open;
         let cursor = self.close_the_gap(&progressed);
         match lease {
-            Some(lease) if lease.live => {
+            Some(lease) if lease.live || planted::is(Mistake::FenceNotChecked) => {
                 self.state = State::Regaining {
                     since: self.now,
                     cursor,

@@ -6,6 +6,7 @@ use super::{Applied, Ledger, News, Row, check, limits};
 use hale_model::ledger::{
     Acquire, Answer, ApprovalState, Disposition, EntryKind, Lease, Refusal, Scope, Signed, WaitsFor,
 };
+use hale_model::planted::{self, Mistake};
 use hale_model::{Fence, NodeId, OutcomeStatus};
 
 impl Ledger {
@@ -172,8 +173,10 @@ impl Ledger {
         let lease = self
             .grants
             .get_mut(&fence)
-            .filter(|l| l.live && l.holder == holder)
+            .filter(|l| l.live || planted::is(Mistake::RenewedAfterExpiry))
+            .filter(|l| l.holder == holder)
             .ok_or(Refusal::StaleFence(fence))?;
+        lease.live = true;
         lease.generation += 1;
         lease.ttl_ms = ttl_ms;
         let mut out = Applied::done(Answer::Renewed {
@@ -221,11 +224,14 @@ impl Ledger {
         if outcome == OutcomeStatus::Success && disposition != Disposition::Done {
             return Err(Refusal::BadEntry("a success is closed as done".into()));
         }
-        if self.written_before(&entry).is_some() {
+        let stays = planted::is(Mistake::ClosedTwice);
+        if self.written_before(&entry).is_some() && !stays {
             return Err(Refusal::BadEntry("this record was written before".into()));
         }
         let lease = lease.clone();
-        self.grants.remove(&fence);
+        if !stays {
+            self.grants.remove(&fence);
+        }
         self.touched.insert(Row::Grant(fence));
         self.count(&lease, outcome);
         let mut out = Applied::nothing();

@@ -3,6 +3,7 @@
 
 use super::{Asked, Head, Ledger, Made, RULES, Recent};
 use hale_model::ledger::{Budget, History, Lease, Waiting};
+use hale_model::planted::{self, Mistake};
 use hale_model::{
     ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId, wire,
 };
@@ -117,7 +118,9 @@ impl Ledger {
     pub fn rows(&self) -> Result<Vec<(Row, Vec<u8>)>, StateError> {
         let mut names = vec![Row::Head];
         names.extend(self.roster.keys().map(|n| Row::Node(*n)));
-        names.extend(self.grants.keys().map(|f| Row::Grant(*f)));
+        let grants = self.grants.values();
+        let grants = grants.filter(|l| l.live || !planted::is(Mistake::PartialSnapshot));
+        names.extend(grants.map(|l| Row::Grant(l.fence)));
         names.extend(self.approvals.keys().map(|a| Row::Approval(a.clone())));
         names.extend(
             self.history

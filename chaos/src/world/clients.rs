@@ -1,0 +1,234 @@
+//! What the hosts of the simulated world ask of the leader, and what the oracle is told of the
+//! answers.
+
+use super::network::Message;
+use super::{Due, PATIENCE_MS, TTL_MS, World};
+use crate::event::What;
+use hale_consensus::News;
+use hale_executor::journal::{self, Intent};
+use hale_executor::plan;
+use hale_executor::run::Event;
+use hale_model::ledger::{
+    Acquire, Answer, Command, EntryKind, Lease, LedgerError, Refusal, Signed, WaitsFor,
+};
+use hale_model::{ExecutionId, Fence};
+use serde_json::json;
+
+/// What a host waits for.
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    Acquire(ExecutionId, u64),
+    Renew(ExecutionId, u64),
+    Record(ExecutionId),
+    /// An operator freezes or thaws.
+    Operator,
+}
+
+impl World {
+    /// Asks whoever this host takes for the leader.
+    fn ask(&mut self, host: usize, command: Command, ask: Ask) {
+        let Some(leader) = self.hosts[host].replica.leader else {
+            return;
+        };
+        self.asked += 1;
+        let number = self.asked;
+        self.hosts[host].asks.insert(number, ask);
+        let command = Box::new(command);
+        let message = Message::Propose {
+            ask: number,
+            command,
+        };
+        self.send(host, leader, message);
+    }
+
+    pub(super) fn ask_for_lease(&mut self, host: usize, execution: ExecutionId, ask: u64) {
+        if let Some(acquire) = self.acquire(host, &execution) {
+            let what = Ask::Acquire(execution.clone(), ask);
+            self.ask(host, Command::Acquire(acquire), what);
+        }
+        // The asker's own patience; the real answer may come before or after it.
+        let answer = Err(LedgerError::NoLeader(PATIENCE_MS));
+        let boot = self.hosts[host].boot;
+        let event = Event::Leased { ask, answer };
+        self.reply(PATIENCE_MS, host, boot, execution, event);
+    }
+
+    pub(super) fn ask_to_renew(
+        &mut self,
+        host: usize,
+        execution: ExecutionId,
+        ask: u64,
+        fence: Fence,
+    ) {
+        let command = Command::Renew {
+            fence,
+            holder: self.hosts[host].key.node_id(),
+            ttl_ms: TTL_MS,
+        };
+        self.ask(host, command, Ask::Renew(execution.clone(), ask));
+        let answer = Err(LedgerError::NoLeader(PATIENCE_MS));
+        let boot = self.hosts[host].boot;
+        let event = Event::Renewed { ask, answer };
+        self.reply(PATIENCE_MS, host, boot, execution, event);
+    }
+
+    pub(super) fn answered(&mut self, host: usize, ask: u64, answer: Option<Answer>) {
+        let Some(asked) = self.hosts[host].asks.remove(&ask) else {
+            return;
+        };
+        let Some(answer) = answer else {
+            return;
+        };
+        match asked {
+            Ask::Acquire(execution, ask) => {
+                let answer = Ok(answer);
+                self.step(host, &execution, Event::Leased { ask, answer });
+            }
+            Ask::Renew(execution, ask) => {
+                let answer = Ok(answer);
+                self.step(host, &execution, Event::Renewed { ask, answer });
+            }
+            Ask::Record(execution) => self.recorded(host, &execution, answer),
+            Ask::Operator => {}
+        }
+    }
+
+    fn recorded(&mut self, host: usize, execution: &ExecutionId, answer: Answer) {
+        match answer {
+            Answer::Done { entry: Some(e) } => self.tell(What::Acknowledged {
+                index: e.index,
+                hash: e.hash,
+            }),
+            Answer::Done { entry: None } | Answer::Refused(Refusal::AlreadyClosed(_)) => {}
+            _ => return,
+        }
+        let at = &mut self.hosts[host];
+        let finished = at.outbox.remove(execution);
+        at.journal.remove(execution.as_str());
+        let has_closed = finished.is_none_or(|f| f.close.is_some());
+        if let Some(lease) = at.grants.ended(execution, has_closed) {
+            self.close_orphan(host, lease);
+        }
+        self.lose_power();
+    }
+
+    /// A grant that no run of the host knows of is closed as abandoned.
+    pub(super) fn close_orphan(&mut self, host: usize, lease: Lease) {
+        let wall = self.wall(host);
+        let at = &mut self.hosts[host];
+        let finished = journal::orphan(&lease, "simulated", &at.name, wall);
+        at.outbox.insert(lease.execution, finished);
+        let boot = at.boot;
+        self.after(1, Due::HandOver { host, boot });
+    }
+
+    pub(super) fn hand_over(&mut self, host: usize, boot: u32) {
+        if !self.is_alive(host, boot) || self.hosts[host].outbox.is_empty() {
+            return;
+        }
+        let waiting: Vec<_> = self.hosts[host].outbox.clone().into_iter().collect();
+        for (execution, finished) in waiting {
+            let key = &self.hosts[host].key;
+            let fence = finished.close.map(|c| c.fence);
+            let record = hale_audit::record::of(&finished.report, key.node_id(), fence);
+            let entry = hale_audit::record::sign(&record, key);
+            let command = match finished.close {
+                Some(c) => Command::Close {
+                    fence: c.fence,
+                    holder: key.node_id(),
+                    disposition: c.disposition,
+                    outcome: finished.report.outcome.status,
+                    entry,
+                },
+                None => Command::Append { entry },
+            };
+            self.ask(host, command, Ask::Record(execution));
+        }
+        self.after(2_000, Due::HandOver { host, boot });
+    }
+
+    fn acquire(&self, host: usize, execution: &ExecutionId) -> Option<Acquire> {
+        let host = &self.hosts[host];
+        let run = host.runs.get(execution)?;
+        let Intent {
+            plan,
+            decision,
+            mode,
+            started_at,
+            ..
+        } = run.intent();
+        let body = plan::intent(plan, run.playbook(), decision.as_ref(), mode, *started_at).ok()?;
+        Some(Acquire {
+            scope: plan.scope.clone(),
+            holder: host.key.node_id(),
+            ttl_ms: TTL_MS,
+            execution: plan.execution.clone(),
+            plan_digest: plan.digest().ok()?,
+            playbook: plan.playbook.clone(),
+            service: None,
+            approval: None,
+            entry: Signed::new(EntryKind::Intent, body, &host.key),
+        })
+    }
+
+    /// An operator freezes or thaws the cluster, at some host.
+    pub(super) fn operate(&mut self, frozen: bool) {
+        let host = self.any_host();
+        let at = json!({"at": self.now_ms, "frozen": frozen});
+        let Ok(body) = hale_model::canonical::to_bytes(&at) else {
+            return;
+        };
+        if !self.hosts[host].up {
+            return;
+        }
+        let entry = Signed::new(EntryKind::Freeze, body, &self.hosts[host].key);
+        let (by, reason) = ("operator".to_owned(), "simulated".to_owned());
+        let command = Command::Freeze {
+            frozen,
+            by,
+            reason,
+            entry,
+        };
+        self.ask(host, command, Ask::Operator);
+    }
+
+    pub(super) fn tell_oracle(&mut self, news: &News) {
+        match news {
+            News::Granted(lease) => {
+                let holder = |h: &super::Host| h.key.node_id() == lease.holder;
+                let host = self.hosts.iter().position(holder).unwrap_or(0);
+                self.tell(What::Granted {
+                    fence: lease.fence,
+                    scope: lease.scope.clone(),
+                    host,
+                    execution: lease.execution.clone(),
+                });
+            }
+            News::Renewed(lease) => self.tell(What::Renewed { fence: lease.fence }),
+            News::Expired(lease) => self.tell(What::Expired { fence: lease.fence }),
+            News::Closed {
+                lease, disposition, ..
+            } => self.tell(What::Closed {
+                fence: lease.fence,
+                disposition: *disposition,
+            }),
+            News::Frozen { frozen, .. } => {
+                self.is_frozen = *frozen;
+                self.tell(What::Frozen { frozen: *frozen });
+            }
+            News::Waits(waiting) => self.tell(What::Waits {
+                execution: waiting.execution.clone(),
+                place: waiting.place,
+                scope: match waiting.waits_for {
+                    WaitsFor::Scope => Some(waiting.scope.clone()),
+                    WaitsFor::Budgets(_) => None,
+                },
+            }),
+            News::WaitEnded(execution) => {
+                let execution = execution.clone();
+                self.tell(What::WaitEnded { execution });
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The network of the simulated world: packets are late, lost, doubled, overtaken, or kept from
+//! one host to another.
+
+use super::group::Slot;
+use super::{Due, World};
+use hale_model::ledger::{Answer, Command};
+
+/// A packet takes up to this long.
+const MAX_DELAY_MS: u64 = 400;
+/// How many of a thousand come twice.
+const DOUBLED: u64 = 20;
+
+/// What hosts say to each other.
+#[derive(Debug, Clone)]
+pub(super) enum Message {
+    /// A leader's log, from a place on.
+    Append {
+        term: u64,
+        /// How much is before, and the term of the last of it.
+        before: (usize, u64),
+        slots: Vec<Slot>,
+        commit: usize,
+    },
+    /// How far a follower's disk has the leader's log; or that it does not fit there.
+    Appended { term: u64, fits: bool, len: usize },
+    /// The whole state, for a follower that is far behind.
+    Install {
+        term: u64,
+        log: Vec<Slot>,
+        state: Vec<u8>,
+        chain: Vec<hale_model::Digest>,
+    },
+    /// A command for the leader.
+    Propose { ask: u64, command: Box<Command> },
+    /// What it led to; nothing if the one who was asked does not lead.
+    Answered { ask: u64, answer: Option<Answer> },
+}
+
+impl World {
+    pub(super) fn gets_through(&self, from: usize, to: usize) -> bool {
+        from == to || !self.cuts.contains(&(from, to))
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: usize, message: Message) {
+        if from == to {
+            self.after(0, Due::Message { from, to, message });
+            return;
+        }
+        if !self.gets_through(from, to) || self.rng.chance(self.loss) {
+            return;
+        }
+        if self.rng.chance(DOUBLED) {
+            let ms = self.rng.within(1, MAX_DELAY_MS);
+            let message = message.clone();
+            self.after(ms, Due::Message { from, to, message });
+        }
+        // Most are quick; a few are late and overtaken.
+        let slow = self.rng.chance(200);
+        let ms = self.rng.within(1, if slow { MAX_DELAY_MS } else { 20 });
+        self.after(ms, Due::Message { from, to, message });
+    }
+
+    pub(super) fn receive(&mut self, from: usize, to: usize, message: Message) {
+        if !self.hosts[to].up || !self.gets_through(from, to) {
+            return;
+        }
+        match message {
+            Message::Append {
+                term,
+                before,
+                slots,
+                commit,
+            } => self.append(from, to, term, before, slots, commit),
+            Message::Appended { term, fits, len } => self.appended(from, to, term, fits, len),
+            Message::Install {
+                term,
+                log,
+                state,
+                chain,
+            } => self.install(from, to, term, log, &state, chain),
+            Message::Propose { ask, command } => self.propose(from, to, ask, *command),
+            Message::Answered { ask, answer } => self.answered(to, ask, answer),
+        }
+    }
+}
