@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod oracle;
+pub mod real;
 pub mod rng;
 pub mod shrink;
 pub mod sim;

@@ -1,0 +1,89 @@
+//! A short time of real faults on three hosts, with the release build of `hale`.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn hale() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+    let given = std::env::var_os("HALE_BIN").map(PathBuf::from);
+    let path = given.unwrap_or_else(|| target.join("release/hale"));
+    path.is_file().then_some(path)
+}
+
+fn chaos() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_hale-chaos"))
+}
+
+#[test]
+fn nothing_that_must_hold_is_broken_by_real_faults() {
+    let Some(hale) = hale() else {
+        #[allow(clippy::print_stdout, reason = "who reads the output counts these")]
+        {
+            println!("SKIPPED real faults: there is no release build of hale");
+        }
+        return;
+    };
+    let dir = std::env::temp_dir().join(format!("hale-chaos-report-{}", std::process::id()));
+    let output = chaos()
+        .args([
+            "real",
+            "--hosts",
+            "3",
+            "--seed",
+            "3",
+            "--minutes",
+            "0.6",
+            "--pause",
+            "4",
+            "--json",
+        ])
+        .arg("--hale")
+        .arg(hale)
+        .arg("--report")
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    let count = |what: &str| report[what].as_u64().unwrap();
+    assert!(count("leader_kills") >= 1, "{out}");
+    assert!(count("acknowledged") > 50 && count("grants") > 3, "{out}");
+    for name in ["report.md", "report.json", "timeline.svg", "events.jsonl"] {
+        assert!(dir.join(name).metadata().unwrap().len() > 100, "{name}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_schedule_is_shown_without_being_begun_and_is_the_seeds_own() {
+    let schedule = |seed: &str| {
+        let output = chaos()
+            .args(["real", "--dry-run", "--minutes", "60", "--seed", seed])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (one, again, other) = (schedule("1"), schedule("1"), schedule("2"));
+    assert_eq!(one, again);
+    assert_ne!(one, other);
+    assert!(one.lines().count() > 200, "{one}");
+    let kills = one.lines().filter(|l| l.contains("KillLeader")).count();
+    assert!(kills >= 60, "{kills} kills of the leader in an hour");
+}
+
+#[test]
+fn what_cannot_be_done_is_told() {
+    let output = chaos()
+        .args(["real", "--hale", "/nowhere/hale"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/hale"));
+}
