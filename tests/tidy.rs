@@ -47,6 +47,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "node/gateway/src/listener.rs",
             "node/src/main.rs",
             "node/src/tls.rs",
+            "chaos/src/commands/real.rs",
         ],
     ),
     ("foca", &["node/membership/"]),
@@ -66,7 +67,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("axum", &["node/api/"]),
     ("clap", &["node/src/", "chaos/"]),
-    ("indicatif", &["node/src/"]),
+    ("indicatif", &["node/src/", "chaos/src/commands/"]),
     ("toml", &["node/src/config.rs"]),
     ("tracing_subscriber", &["node/src/logging.rs"]),
 ];
