@@ -1,7 +1,7 @@
 //! Before the first check and after a lost lease: what the ledger's answers mean for the run.
 
 use super::{Cursor, Effect, News, Run, State, Stopping, Then};
-use crate::journal::{Phase, Progressed};
+use crate::journal::{Ended, Phase, Progressed};
 use hale_model::ledger::{Lease, Refusal};
 use hale_model::planted::{self, Mistake};
 use hale_model::{Fence, LogLine, OutcomeStatus, Stage, StepStatus};
@@ -237,6 +237,12 @@ impl Run {
                 message: "the node stopped while it ran".into(),
                 attempts: f.attempt,
             };
+            // Written with the next record: that it ran must outlast another death of the node.
+            self.unwritten.push(Ended {
+                phase: f.phase,
+                index: f.index,
+                line: line.clone(),
+            });
             self.log_of(f.phase).push(line);
         }
         cursor

@@ -144,6 +144,81 @@ fn a_step_that_is_not_idempotent_is_never_run_again() {
     }
 }
 
+/// Answers so many of what a run asks; false if it was over before.
+fn live(world: &mut World, events: usize) -> bool {
+    for _ in 0..events {
+        if world.run.is_over() {
+            return false;
+        }
+        match world.pending.len() {
+            0 => world.pass(world.run.next_wake().unwrap().saturating_sub(world.now)),
+            _ => world.answer(0, 0),
+        }
+    }
+    !world.run.is_over()
+}
+
+/// The node dies and is back at once; none if there is nothing to take up.
+fn die(world: &World, playbook: &Playbook) -> Option<World> {
+    let rows: Vec<_> = world.journal.clone().into_iter().collect();
+    let records = journal::read(&rows).runs.pop_first().map(|(_, r)| r)?;
+    let Recovery::TakeUp(progressed) = journal::recover(&records) else {
+        return None;
+    };
+    let intent = progressed.intent.clone();
+    let setup = crate::Setup {
+        intent,
+        ..setup(playbook.clone())
+    };
+    let mut back = World::around(Run::recovered(setup, *progressed));
+    back.ledger = world.ledger.clone();
+    back.journal = world.journal.clone();
+    back.now = world.now;
+    back.performed = world.performed.clone();
+    let lease = back.lease();
+    back.tell(Event::Resume {
+        lease,
+        is_open: true,
+    });
+    Some(back)
+}
+
+#[test]
+fn a_step_that_is_not_idempotent_is_never_run_again_by_a_node_that_dies_twice() {
+    let playbook = playbook(false);
+    let mut lives = 0;
+    for (first, second) in (0..40).flat_map(|a| (0..25).map(move |b| (a, b))) {
+        let mut world = World::new(setup(playbook.clone()));
+        world.begin();
+        if !live(&mut world, first) {
+            break;
+        }
+        let Some(mut back) = die(&world, &playbook) else {
+            continue;
+        };
+        if !live(&mut back, second) {
+            continue;
+        }
+        let Some(mut again) = die(&back, &playbook) else {
+            continue;
+        };
+        again.settle();
+        lives += 1;
+        let steps = again.performed.iter().filter(|(p, _)| *p == Phase::Steps);
+        let mut steps: Vec<&String> = steps.map(|(_, name)| name).collect();
+        steps.sort();
+        let all = steps.len();
+        steps.dedup();
+        assert_eq!(
+            steps.len(),
+            all,
+            "died after {first} and {second}: {:?}",
+            again.performed
+        );
+    }
+    assert!(lives > 20, "only {lives}");
+}
+
 #[test]
 fn a_run_that_is_not_idempotent_is_undone_unless_it_was_being_verified() {
     at_every_moment(&playbook(false), None, SOON, true, |at, a| {
