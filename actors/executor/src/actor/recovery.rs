@@ -148,6 +148,10 @@ impl State {
         } = recovered;
         self.is_frozen.get_or_insert(is_frozen);
         for (finished, keys) in over {
+            // Its own report closes the grant.
+            if let (Some(plan), Some(_)) = (&finished.report.plan, finished.close) {
+                self.grants.ended(&plan.execution, true);
+            }
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move { shared.hand_over(finished, keys).await });
         }
@@ -171,10 +175,11 @@ impl State {
                 self.question_found(myself, asked, known, is_open);
             }
         }
+        let early = self.early.take().unwrap_or_default();
         for lease in self.grants.take() {
             self.granted(lease);
         }
-        for said in self.early.take().unwrap_or_default() {
+        for said in early {
             self.take(myself, said).await;
         }
     }
@@ -217,6 +222,7 @@ impl State {
                 "the node stopped in the middle of the run, and `{}` {} is not the playbook it was",
                 plan.playbook, plan.version
             );
+            self.grants.ended(&plan.execution, lease.is_some());
             let finished = journal::abandoned(*progressed, lease.as_ref(), wall(), &why);
             return self.shared.report(finished, keys);
         };
