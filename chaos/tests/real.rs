@@ -87,3 +87,19 @@ fn what_cannot_be_done_is_told() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/hale"));
 }
+
+#[test]
+fn a_directory_with_files_of_others_is_not_taken() {
+    let dir = std::env::temp_dir().join(format!("hale-chaos-full-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("mine"), "").unwrap();
+    let output = chaos()
+        .args(["real", "--hale", env!("CARGO_BIN_EXE_hale-chaos"), "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not empty"));
+    assert!(dir.join("mine").is_file());
+    std::fs::remove_dir_all(&dir).unwrap();
+}

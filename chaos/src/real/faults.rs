@@ -34,6 +34,19 @@ pub enum RealFault {
     RollingRestart,
 }
 
+impl RealFault {
+    fn needs_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::KillLeader
+                | Self::KillTwo(_)
+                | Self::StopLeader
+                | Self::CutOffLeader
+                | Self::MuteLeader
+        )
+    }
+}
+
 /// A step of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
@@ -73,13 +86,20 @@ pub fn plan(seed: u64, hosts: usize, pause: Duration) -> impl Iterator<Item = St
 }
 
 impl Hosts {
-    /// Brings a fault about, and says in words what was done.
-    pub(super) async fn begin(&mut self, fault: &RealFault) -> String {
-        let leader = self.leader().await;
+    /// Brings a fault about where `leader` leads, and says in words what was done; nothing if there
+    /// is nobody to do it to.
+    pub(super) async fn begin(
+        &mut self,
+        fault: &RealFault,
+        leader: Option<usize>,
+    ) -> Option<String> {
+        if fault.needs_leader() && leader.is_none() {
+            return None;
+        }
         let named = |hosts: &Self, n: Option<usize>| {
             n.map_or_else(|| "nobody".to_owned(), |n| hosts.all[n].name.clone())
         };
-        match fault {
+        Some(match fault {
             RealFault::KillLeader => {
                 self.kill(leader);
                 format!("SIGKILL of the leader, {}", named(self, leader))
@@ -90,7 +110,7 @@ impl Hosts {
                 format!("SIGKILL of a follower, {}", named(self, Some(other)))
             }
             RealFault::KillHolder => {
-                let holder = self.holder().await;
+                let holder = Some(self.holder().await?);
                 self.kill(holder);
                 format!("SIGKILL of a lease's holder, {}", named(self, holder))
             }
@@ -113,7 +133,7 @@ impl Hosts {
             RealFault::CutOffLeader | RealFault::MuteLeader | RealFault::Partition(_)
                 if self.network.is_none() =>
             {
-                "left out: cutting hosts off needs namespaces".to_owned()
+                return None;
             }
             RealFault::CutOffLeader => {
                 let inside: Vec<usize> = leader.into_iter().collect();
@@ -144,7 +164,7 @@ impl Hosts {
                 }
                 "a rolling restart".to_owned()
             }
-        }
+        })
     }
 
     /// Ends a fault: whatever it did to processes and network is undone.

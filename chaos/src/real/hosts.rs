@@ -90,6 +90,11 @@ impl Hosts {
     /// Makes the hosts and a cluster of them.
     pub(super) async fn make(plan: &Plan, tell: &mut impl FnMut(&str)) -> Result<Self, RealError> {
         let dir = plan.dir.clone();
+        // It is removed in the end, so nobody else's files may be in it.
+        if std::fs::read_dir(&dir).is_ok_and(|mut files| files.next().is_some()) {
+            let why = format!("{} is not empty: name another directory", dir.display());
+            return Err(RealError::NotReady(why));
+        }
         let made = fs::create_dir_all(dir.join("playbooks"));
         made.map_err(RealError::io(format!("{} can't be made", dir.display())))?;
         let (network, loopback) = match plan.loopback {

@@ -82,8 +82,17 @@ pub async fn run(
             break;
         }
         tokio::time::sleep(step.after).await;
+        let leader = hosts.leader().await;
         let from_ms = began.elapsed().as_millis() as u64;
-        let told = hosts.begin(&step.fault).await;
+        let Some(told) = hosts.begin(&step.fault, leader).await else {
+            tell(&format!(
+                "{:>6.1} s  left out, there is nobody to do it to or no way: {:?}",
+                from_ms as f64 / 1000.0,
+                step.fault
+            ));
+            continue;
+        };
+        let was_led = leader.is_some();
         tell(&format!("{:>6.1} s  {told}", from_ms as f64 / 1000.0));
         tokio::time::sleep(step.lasts).await;
         hosts.end()?;
@@ -92,6 +101,7 @@ pub async fn run(
             from_ms,
             until_ms,
             fault: step.fault,
+            was_led,
             told,
         });
     }

@@ -19,6 +19,8 @@ pub struct Done {
     pub until_ms: u64,
     /// Which.
     pub fault: RealFault,
+    /// Whether somebody led then.
+    pub was_led: bool,
     /// In words.
     pub told: String,
 }
@@ -88,10 +90,11 @@ pub(super) fn of(
     let acked = acked_ms(&seen, took);
     let end = done.last().map_or(0, |d| d.until_ms);
     let is_kill = |d: &&Done| {
-        matches!(
+        let kills = matches!(
             d.fault,
             RealFault::KillLeader | RealFault::KillTwo(_) | RealFault::KillAll
-        )
+        );
+        kills && d.was_led
     };
     let kills: Vec<u64> = done.iter().filter(is_kill).map(|d| d.from_ms).collect();
     let leaders = spans(&seen.leads);
