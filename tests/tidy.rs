@@ -68,6 +68,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["node/api/"]),
     ("clap", &["node/src/", "chaos/"]),
     ("indicatif", &["node/src/", "chaos/src/commands/"]),
+    ("tappers", &["chaos/src/real/line.rs"]),
     ("toml", &["node/src/config.rs"]),
     ("tracing_subscriber", &["node/src/logging.rs"]),
 ];

@@ -23,18 +23,27 @@ enum Command {
   hale-chaos sim --seed 42 --runs 1 --log events.jsonl   what happened in one world
   hale-chaos sim --seed 42 --runs 1 --without 3,7        the same, without two of its faults")]
     Sim(sim::Sim),
-    /// Makes a cluster of hale processes on this machine, kills, stops and parts its hosts while
-    /// clients write and contend for leases, and judges it; exits with 1 if anything did not hold.
-    #[command(
-        after_help = "Hosts are network namespaces where root can make some, else ports on \
-loopback, where hosts can be killed and stopped but not cut off.
+    /// Makes a cluster of hale processes on this machine, breaks its hosts, disks, clocks and network
+    /// while clients write and contend for leases, and judges it; exits with 1 if anything did not
+    /// hold.
+    #[command(after_help = real_help())]
+    Real(real::Real),
+}
 
+fn real_help() -> String {
+    format!(
+        "Hosts are network namespaces where root can make some, else ports on loopback, where \
+they can't be cut off. Each has an ext4 file system of its own where root can mount one. What a fault \
+needs and is not installed (nft, strace, xfs_io, libfaketime) is told, and the fault left out.\n\n\
+{}
 Examples:
   hale-chaos real --minutes 10 --report report
   hale-chaos real --seed 7 --hosts 3 --loopback --hale ./hale
-  hale-chaos real --dry-run                              only the schedule"
-    )]
-    Real(real::Real),
+  hale-chaos real --scenario disks --dry-run             only the schedule
+  hale-chaos real --from ./hale-1.4 --hale ./hale-1.5 --scenario operations
+                                                         a rolling upgrade under load",
+        real::scenarios()
+    )
 }
 
 fn main() -> ExitCode {

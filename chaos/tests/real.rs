@@ -16,48 +16,61 @@ fn chaos() -> Command {
     Command::new(env!("CARGO_BIN_EXE_hale-chaos"))
 }
 
-#[test]
-fn nothing_that_must_hold_is_broken_by_real_faults() {
-    let Some(hale) = hale() else {
-        #[allow(clippy::print_stdout, reason = "who reads the output counts these")]
-        {
-            println!("SKIPPED real faults: there is no release build of hale");
-        }
-        return;
-    };
-    let dir = std::env::temp_dir().join(format!("hale-chaos-report-{}", std::process::id()));
-    let output = chaos()
-        .args([
-            "real",
-            "--hosts",
-            "3",
-            "--seed",
-            "3",
-            "--minutes",
-            "0.6",
-            "--pause",
-            "4",
-            "--json",
-        ])
-        .arg("--hale")
-        .arg(hale)
-        .arg("--report")
-        .arg(&dir)
-        .output()
-        .unwrap();
+fn skipped(test: &str) {
+    #[allow(clippy::print_stdout, reason = "who reads the output counts these")]
+    {
+        println!("SKIPPED {test}: there is no release build of hale");
+    }
+}
+
+/// Breaks a cluster, and gives the report if everything held.
+///
+/// # Panics
+/// If anything did not hold.
+fn broken(hale: PathBuf, name: &str, args: &[&str]) -> Value {
+    let dir = std::env::temp_dir().join(format!("hale-report-{name}-{}", std::process::id()));
+    let mut real = chaos();
+    real.arg("real").args(args).arg("--json");
+    let output = real.arg("--hale").arg(hale).arg("--report").arg(&dir);
+    let output = output.output().unwrap();
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     );
     assert!(output.status.success(), "{out}\n{err}");
-    let report: Value = serde_json::from_str(&out).unwrap();
-    let count = |what: &str| report[what].as_u64().unwrap();
-    assert!(count("leader_kills") >= 1, "{out}");
-    assert!(count("acknowledged") > 50 && count("grants") > 3, "{out}");
     for name in ["report.md", "report.json", "timeline.svg", "events.jsonl"] {
         assert!(dir.join(name).metadata().unwrap().len() > 100, "{name}");
     }
     std::fs::remove_dir_all(&dir).unwrap();
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn nothing_that_must_hold_is_broken_by_real_faults() {
+    let Some(hale) = hale() else {
+        return skipped("real faults");
+    };
+    let line = "--hosts 3 --seed 3 --minutes 0.6 --pause 4 --scenario processes";
+    let report = broken(hale, "short", &line.split(' ').collect::<Vec<_>>());
+    let count = |what: &str| report[what].as_u64().unwrap();
+    assert!(count("leader_kills") >= 1, "{report}");
+    assert!(
+        count("acknowledged") > 50 && count("grants") > 3,
+        "{report}"
+    );
+}
+
+#[test]
+fn nothing_that_must_hold_is_broken_by_any_kind_of_fault() {
+    let Some(hale) = hale() else {
+        return skipped("every kind of real fault");
+    };
+    let line = "--hosts 5 --seed 5 --minutes 8 --pause 1.5 --scenario each";
+    let report = broken(hale, "each", &line.split(' ').collect::<Vec<_>>());
+    let told = |what: &str| report[what].as_array().unwrap().len();
+    assert!(told("faults") + told("left_out") >= 20, "{report}");
+    // What it takes for them may be missing; that processes die needs nothing.
+    assert!(told("faults") >= 4, "{report}");
 }
 
 #[test]

@@ -4,13 +4,17 @@
 //!
 //! sled takes damage for what a crash left, and goes on with less or nothing. So each part counts
 //! its writes and rows, and a file beside sled witnesses the count: what is gone is noticed.
+//!
+//! After an error of the disk sled takes nothing more, and what the kernel shows of a sync that
+//! failed may not be on the platter. So the store is closed then, its files are written anew, and it
+//! is opened again by the next write.
 
 use hale_model::Digest;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A part of the host's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +127,111 @@ impl Count {
 
 /// The host's state. Cloning shares it.
 #[derive(Clone)]
-pub(crate) struct HostStore(Arc<Inner>);
+pub(crate) struct HostStore {
+    path: Arc<Path>,
+    /// Nothing after an error of the disk, until it can be opened again.
+    opened: Arc<RwLock<Option<Opened>>>,
+}
 
-struct Inner {
+/// With less room than this, in bytes, a store that could not be written is not opened again.
+const ROOM: u64 = 4 << 20;
+
+impl HostStore {
+    /// Opens the state in `path`, or founds it.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let opened = Opened::open(path)?;
+        Ok(Self {
+            path: path.into(),
+            opened: Arc::new(RwLock::new(Some(opened))),
+        })
+    }
+
+    /// Puts and removes (`None`) in one step; on the platter when it returns.
+    pub(crate) fn write(
+        &self,
+        part: Part,
+        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), StoreError> {
+        let changes: Changes = changes.into_iter().collect();
+        let tried = self.with(|opened| opened.write(part, &changes));
+        match tried {
+            Some(Err(StoreError::Write { source, .. })) if self.has_room() => {
+                tracing::error!(path = %self.path.display(), why = %source,
+                    "the host's state could not be written: it is closed and opened again");
+            }
+            Some(tried) => return tried,
+            None => {}
+        }
+        self.open_again()?;
+        let again = self.with(|opened| opened.write(part, &changes));
+        // Somebody else closed it again meanwhile.
+        again.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    /// All of a part, by key.
+    pub(crate) fn scan(&self, part: Part) -> Result<Vec<Row>, StoreError> {
+        self.with(|opened| opened.scan(part))
+            .unwrap_or_else(|| Err(self.closed()))
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size(&self) -> u64 {
+        self.with(|opened| opened.db.size_on_disk().unwrap_or(0))
+            .unwrap_or(0)
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&Opened) -> T) -> Option<T> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.as_ref().map(f)
+    }
+
+    /// Closes it if it is open, and opens what the disk has.
+    fn open_again(&self) -> Result<(), StoreError> {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        // sled may assert that what it can't write any more was written.
+        let old = std::panic::AssertUnwindSafe(opened.take());
+        let _ = std::panic::catch_unwind(|| drop(old));
+        write_again(&self.path).map_err(|source| StoreError::Open {
+            path: self.path.to_path_buf(),
+            source,
+        })?;
+        *opened = Some(Opened::open(&self.path)?);
+        tracing::info!(path = %self.path.display(), "the host's state is open again");
+        Ok(())
+    }
+
+    fn closed(&self) -> StoreError {
+        StoreError::Write {
+            path: self.path.to_path_buf(),
+            source: "it is closed after an error of the disk, until a write opens it again".into(),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let found = rustix::fs::statvfs(&*self.path);
+        found.is_ok_and(|f| f.f_bavail * f.f_frsize >= ROOM)
+    }
+}
+
+/// Writes every file of a directory to a new one and syncs it. After a sync that failed, the kernel
+/// may show bytes that are not on the disk and never write them: their pages are marked clean.
+fn write_again(dir: &Path) -> std::io::Result<()> {
+    let new = dir.with_extension("new");
+    for file in fs::read_dir(dir)? {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            fs::copy(file.path(), &new)?;
+            File::open(&new)?.sync_all()?;
+            fs::rename(&new, file.path())?;
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// What is put under each key, or that it is removed.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+struct Opened {
     path: PathBuf,
     db: sled::Db,
     trees: Vec<sled::Tree>,
@@ -133,9 +239,8 @@ struct Inner {
     witness: File,
 }
 
-impl HostStore {
-    /// Opens the state in `path`, or founds it.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+impl Opened {
+    fn open(path: &Path) -> Result<Self, StoreError> {
         let io = |source| StoreError::Open {
             path: path.to_owned(),
             source,
@@ -187,13 +292,13 @@ impl HostStore {
             .write(true)
             .open(path.join("written"))
             .map_err(io)?;
-        let store = Self(Arc::new(Inner {
+        let store = Self {
             path: path.to_owned(),
             db,
             trees,
             counts: Part::ALL.map(|_| Mutex::default()).into(),
             witness,
-        }));
+        };
         for part in Part::ALL {
             *store.count(part) = store.checked(part)?;
         }
@@ -202,7 +307,7 @@ impl HostStore {
 
     fn count(&self, part: Part) -> MutexGuard<'_, Count> {
         // Set in one step: what a panicking thread left is whole.
-        self.0.counts[part as usize]
+        self.counts[part as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -211,7 +316,7 @@ impl HostStore {
     fn checked(&self, part: Part) -> Result<Count, StoreError> {
         let name = part.name();
         let damaged = |what: String| StoreError::Damaged {
-            path: self.0.path.clone(),
+            path: self.path.clone(),
             what,
         };
         let rows = self.scan(part)?.len() as u64;
@@ -241,12 +346,12 @@ impl HostStore {
     fn witnessed(&self, part: Part) -> Result<u64, StoreError> {
         let mut seen = [0; WITNESS_BYTES];
         let at = (part as usize * WITNESS_BYTES) as u64;
-        let found = self.0.witness.read_exact_at(&mut seen, at);
+        let found = self.witness.read_exact_at(&mut seen, at);
         let (writes, sum) = seen.split_at(WITNESS_BYTES - CHECKSUM_BYTES);
         match found {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(0),
             Err(source) => Err(StoreError::Open {
-                path: self.0.path.clone(),
+                path: self.path.clone(),
                 source,
             }),
             Ok(()) if seen == [0; WITNESS_BYTES] => Ok(0),
@@ -254,40 +359,34 @@ impl HostStore {
                 Ok(u64::from_be_bytes(writes.try_into().unwrap_or_default()))
             }
             Ok(()) => Err(StoreError::Damaged {
-                path: self.0.path.clone(),
+                path: self.path.clone(),
                 what: "the file `written` does not match its checksums".into(),
             }),
         }
     }
 
     fn tree(&self, part: Part) -> &sled::Tree {
-        &self.0.trees[part as usize]
+        &self.trees[part as usize]
     }
 
     fn write_error(&self, e: impl std::error::Error + Send + Sync + 'static) -> StoreError {
         StoreError::Write {
-            path: self.0.path.clone(),
+            path: self.path.clone(),
             source: Box::new(e),
         }
     }
 
-    /// Puts and removes (`None`) in one step; on the platter when it returns.
-    pub(crate) fn write(
-        &self,
-        part: Part,
-        changes: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
-    ) -> Result<(), StoreError> {
+    fn write(&self, part: Part, changes: &Changes) -> Result<(), StoreError> {
         let tree = self.tree(part);
         let mut held = self.count(part);
         let mut count = *held;
-        let changes: BTreeMap<_, _> = changes.into_iter().collect();
         let mut batch = sled::Batch::default();
         for (key, value) in changes {
-            let was_there = tree.contains_key(&key).map_err(|e| self.write_error(e))?;
+            let was_there = tree.contains_key(key).map_err(|e| self.write_error(e))?;
             count.rows = count.rows - u64::from(was_there) + u64::from(value.is_some());
             match value {
-                Some(value) => batch.insert(key, sealed(&value)),
-                None => batch.remove(key),
+                Some(value) => batch.insert(key.as_slice(), sealed(value)),
+                None => batch.remove(key.as_slice()),
             }
         }
         count.writes += 1;
@@ -296,7 +395,7 @@ impl HostStore {
         *held = count;
         tree.flush().map_err(|e| self.write_error(e))?;
         // sled's flush only asks for write-back (sync_file_range); this waits for the platter.
-        File::open(self.0.path.join("db"))
+        File::open(self.path.join("db"))
             .and_then(|f| f.sync_data())
             .map_err(|e| self.write_error(e))?;
         // Never before what it witnesses; that it may reach the platter later only makes it blind.
@@ -304,14 +403,12 @@ impl HostStore {
         let mut witness = seen.to_vec();
         witness.extend_from_slice(&Digest::of(&seen).as_bytes()[..CHECKSUM_BYTES]);
         let at = (part as usize * WITNESS_BYTES) as u64;
-        self.0
-            .witness
+        self.witness
             .write_all_at(&witness, at)
             .map_err(|e| self.write_error(e))
     }
 
-    /// All of a part, by key.
-    pub(crate) fn scan(&self, part: Part) -> Result<Vec<Row>, StoreError> {
+    fn scan(&self, part: Part) -> Result<Vec<Row>, StoreError> {
         let all = self.tree(part).iter();
         let is_own = |row: &sled::Result<(sled::IVec, _)>| {
             row.as_ref().is_ok_and(|(key, _)| key == COUNT_KEY)
@@ -319,7 +416,7 @@ impl HostStore {
         all.filter(|row| !is_own(row))
             .map(|row| {
                 let (key, value) = row.map_err(|e| StoreError::Damaged {
-                    path: self.0.path.clone(),
+                    path: self.path.clone(),
                     what: e.to_string(),
                 })?;
                 Ok((key.to_vec(), self.unsealed(part, &value)?))
@@ -329,7 +426,7 @@ impl HostStore {
 
     fn unsealed(&self, part: Part, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
         let damaged = || StoreError::Damaged {
-            path: self.0.path.clone(),
+            path: self.path.clone(),
             what: format!("a value in `{}` does not match its checksum", part.name()),
         };
         let (sum, value) = bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(damaged)?;
@@ -339,11 +436,6 @@ impl HostStore {
         } else {
             Err(damaged())
         }
-    }
-
-    /// Bytes on disk.
-    pub(crate) fn size(&self) -> u64 {
-        self.0.db.size_on_disk().unwrap_or(0)
     }
 }
 
@@ -413,13 +505,32 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_was_closed_by_its_disk_is_opened_by_the_next_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let store = HostStore::open(&path).unwrap();
+        let row = |n: u8| [(vec![n], Some(vec![n; 3000]))];
+        for n in 0..9 {
+            store.write(Part::Journal, row(n)).unwrap();
+        }
+        drop(store.opened.write().unwrap().take());
+        assert!(store.scan(Part::Journal).is_err());
+        store.clone().write(Part::Journal, row(9)).unwrap();
+        assert_eq!(store.scan(Part::Journal).unwrap().len(), 10);
+        drop(store);
+        let again = HostStore::open(&path).unwrap();
+        assert_eq!(again.scan(Part::Journal).unwrap().len(), 10);
+    }
+
+    #[test]
     fn a_damaged_value_is_refused_with_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let store = HostStore::open(dir.path()).unwrap();
-        store
-            .tree(Part::Incidents)
-            .insert(b"k", b"no checksum here")
-            .unwrap();
+        let spoil = |opened: &Opened| {
+            let tree = opened.tree(Part::Incidents);
+            tree.insert(b"k", b"no checksum here").unwrap();
+        };
+        store.with(spoil).unwrap();
         let error = store.scan(Part::Incidents).unwrap_err().to_string();
         assert!(
             error.contains("damaged") && error.contains("mv "),

@@ -1,6 +1,6 @@
 //! `hale-chaos real`.
 
-use hale_chaos::real::{self, Plan};
+use hale_chaos::real::{self, Plan, Scenario};
 use serde_json::json;
 use std::error::Error;
 use std::fs;
@@ -16,6 +16,9 @@ pub(crate) struct Real {
     /// Hosts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=15))]
     hosts: u64,
+    /// Which faults: see below.
+    #[arg(long, default_value = "mixed", value_parser = scenario)]
+    scenario: Scenario,
     /// For how many minutes faults come; what it takes to begin and to end is not counted.
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
@@ -25,6 +28,9 @@ pub(crate) struct Real {
     /// The `hale` to run.
     #[arg(long, env = "HALE_BIN", value_name = "FILE")]
     hale: Option<PathBuf>,
+    /// The hosts begin with this older `hale`, and the first rolling restart upgrades them.
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Where the hosts keep everything; removed in the end if all held.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -40,6 +46,23 @@ pub(crate) struct Real {
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn scenario(name: &str) -> Result<Scenario, String> {
+    let found = Scenario::ALL.iter().find(|(_, n, _)| *n == name);
+    let names = Scenario::ALL.map(|(_, n, _)| n).join(", ");
+    found
+        .map(|(s, ..)| *s)
+        .ok_or_else(|| format!("one of {names} was expected"))
+}
+
+/// What the help says of the scenarios.
+pub(crate) fn scenarios() -> String {
+    let mut out = String::from("Scenarios:\n");
+    for (_, name, what) in Scenario::ALL {
+        out += &format!("  {name:<11} {what}\n");
+    }
+    out
 }
 
 /// Whether everything held.
@@ -59,9 +82,11 @@ pub(crate) fn run(asked: &Real) -> Result<bool, Box<dyn Error>> {
     let plan = Plan {
         seed: asked.seed,
         hosts: asked.hosts as usize,
+        scenario: asked.scenario,
         time,
         pause,
-        hale: fs::canonicalize(&hale).map_err(|e| format!("{}: {e}", hale.display()))?,
+        hale: program(&hale)?,
+        from: asked.from.as_deref().map(program).transpose()?,
         dir: asked
             .dir
             .clone()
@@ -112,7 +137,7 @@ pub(crate) fn run(asked: &Real) -> Result<bool, Box<dyn Error>> {
 fn show_schedule(asked: &Real, time: Duration, pause: Duration) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();
     let mut at = Duration::ZERO;
-    for step in real::plan(asked.seed, asked.hosts as usize, pause) {
+    for step in real::plan(asked.seed, asked.hosts as usize, pause, asked.scenario) {
         at += step.after;
         if at >= time {
             break;
@@ -129,6 +154,10 @@ fn show_schedule(asked: &Real, time: Duration, pause: Duration) -> Result<(), Bo
         at += step.lasts;
     }
     Ok(())
+}
+
+fn program(path: &Path) -> Result<PathBuf, String> {
+    fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

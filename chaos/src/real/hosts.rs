@@ -1,13 +1,13 @@
-//! The hosts: a `hale` process each, with a directory, an address and a configuration of its own.
+//! All hosts, and the cluster that they make.
 
+use super::host::Host;
 use super::network::Network;
-use super::{Plan, RealError};
+use super::{Plan, RealError, disk, playbooks};
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long a host may take until it is ready.
@@ -16,25 +16,10 @@ const READY: Duration = Duration::from_secs(90);
 const STOP: Duration = Duration::from_secs(20);
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a host may take to say who leads.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// The names of the leases that are contended for.
 pub(super) const LEASES: [&str; 3] = ["a", "b", "c"];
-
-/// One host.
-#[derive(Debug)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) addr: SocketAddr,
-    udp: SocketAddr,
-    data: PathBuf,
-    config: PathBuf,
-    log: PathBuf,
-    namespace: Option<String>,
-    hale: PathBuf,
-    /// How it joins: the others' addresses and a token. The first one founds.
-    join: Option<(Vec<String>, String)>,
-    child: Option<Child>,
-    is_stopped: bool,
-}
 
 /// All of them, and what joins them.
 #[derive(Debug)]
@@ -45,6 +30,9 @@ pub(super) struct Hosts {
     pub(super) loopback: Option<String>,
     pub(super) dir: PathBuf,
     http: reqwest::Client,
+    token: String,
+    /// What the hosts do not run yet and shall, if they began with something older.
+    pub(super) newer: Option<PathBuf>,
 }
 
 /// Asks one host over HTTP.
@@ -95,6 +83,7 @@ impl Hosts {
             let why = format!("{} is not empty: name another directory", dir.display());
             return Err(RealError::NotReady(why));
         }
+        disk::sweep();
         let made = fs::create_dir_all(dir.join("playbooks"));
         made.map_err(RealError::io(format!("{} can't be made", dir.display())))?;
         let (network, loopback) = match plan.loopback {
@@ -107,7 +96,7 @@ impl Hosts {
         if let Some(why) = &loopback {
             tell(&format!("hosts on loopback, not in namespaces: {why}"));
         }
-        write_playbooks(&dir)?;
+        playbooks::write(&dir)?;
         let http = reqwest::Client::builder().no_proxy().build();
         let http = http.map_err(|e| RealError::NotReady(format!("no HTTP client: {e}")))?;
         let mut this = Self {
@@ -116,10 +105,16 @@ impl Hosts {
             loopback,
             http,
             dir,
+            token: String::new(),
+            newer: plan.from.as_ref().map(|_| plan.hale.clone()),
         };
         for n in 0..plan.hosts {
-            let host = this.host(n, &plan.hale)?;
+            let hale = plan.from.as_ref().unwrap_or(&plan.hale);
+            let host = this.host(n, hale)?;
             this.all.push(host);
+        }
+        if let Some(Err(why)) = this.all.first().map(|h| h.disk.as_ref()) {
+            tell(&format!("hosts without disks of their own: {why}"));
         }
         let first = &mut this.all[0];
         let mut init = first.hale(&["init"]);
@@ -135,13 +130,9 @@ impl Hosts {
         let made = this.client(0).post("/v1/tokens", &asked).await;
         let token = made.and_then(|m| Some(m["token"].as_str()?.to_owned()));
         let no_token = || RealError::NotReady("the first host made no token".into());
-        let token = token.ok_or_else(no_token)?;
-        let seeds: Vec<String> = this.all.iter().map(|h| h.udp.to_string()).collect();
-        for (n, host) in this.all.iter_mut().enumerate().skip(1) {
-            let mut others = seeds.clone();
-            others.remove(n);
-            host.join = Some((others, token.clone()));
-            host.start()?;
+        this.token = token.ok_or_else(no_token)?;
+        for n in 1..plan.hosts {
+            this.let_join(n)?;
         }
         this.all_up().await?;
         tell(&format!(
@@ -162,44 +153,43 @@ impl Hosts {
             Some(_) => 7946,
             None => free_port().map_err(RealError::io("no port is free"))?,
         };
-        let host = Host {
-            addr: SocketAddr::new(ip, port),
-            udp: SocketAddr::new(ip, port),
-            data: self.dir.join(format!("{name}-data")),
-            config: self.dir.join(format!("{name}.toml")),
-            log: self.dir.join(format!("{name}.log")),
-            namespace: self.network.as_ref().map(|w| w.namespace(n)),
-            hale: hale.to_owned(),
-            join: None,
-            child: None,
-            is_stopped: false,
-            name,
-        };
-        let written = fs::write(&host.config, host.configuration(&self.dir));
-        written.map_err(RealError::io(format!(
-            "{} can't be written",
-            host.config.display()
-        )))?;
-        Ok(host)
+        let addr = SocketAddr::new(ip, port);
+        let namespace = self.network.as_ref().map(|w| w.namespace(n));
+        Host::make(&self.dir, name, addr, namespace, hale)
+    }
+
+    /// Starts a host that knows the others and has a token.
+    fn let_join(&mut self, host: usize) -> Result<(), RealError> {
+        let others = self.all.iter().enumerate().filter(|(n, _)| *n != host);
+        let others = others.map(|(_, h)| h.addr.to_string()).collect();
+        let at = &mut self.all[host];
+        at.join = Some((others, self.token.clone()));
+        at.start()
     }
 
     pub(super) fn client(&self, host: usize) -> Client {
         Client {
             http: self.http.clone(),
             addr: self.all[host].addr,
-            data: self.all[host].data.clone(),
+            data: self.all[host].data(),
         }
     }
 
-    /// Who leads, as most of those that can be asked say.
-    pub(super) async fn leader(&self) -> Option<usize> {
+    /// Who leads, as most of those that answer at once say.
+    pub(super) async fn leader(&mut self) -> Option<usize> {
+        let running = (0..self.all.len()).filter(|n| self.all[*n].is_running());
+        let running: Vec<usize> = running.collect();
+        let asks = running.into_iter().map(|n| {
+            let client = self.client(n);
+            tokio::spawn(async move {
+                let view = client.get("/v1/leader");
+                let view = tokio::time::timeout(AT_ONCE, view).await.ok()??;
+                Some(view["host"].as_str()?.to_owned())
+            })
+        });
         let mut said = vec![0; self.all.len()];
-        for host in 0..self.all.len() {
-            if self.all[host].child.is_none() {
-                continue;
-            }
-            let view = self.client(host).get("/v1/leader").await;
-            let name = view.and_then(|v| Some(v["host"].as_str()?.to_owned()));
+        for asked in asks.collect::<Vec<_>>() {
+            let name = asked.await.ok().flatten();
             if let Some(n) = self.all.iter().position(|h| Some(&h.name) == name.as_ref()) {
                 said[n] += 1;
             }
@@ -225,17 +215,8 @@ impl Hosts {
         None
     }
 
-    pub(super) fn kill(&mut self, host: Option<usize>) {
-        if let Some(host) = host {
-            self.all[host].kill();
-        }
-    }
-
-    pub(super) fn stop(&mut self, host: Option<usize>) {
-        if let Some(host) = host {
-            self.all[host].signal(rustix::process::Signal::STOP);
-            self.all[host].is_stopped = true;
-        }
+    pub(super) fn kill(&mut self, host: usize) {
+        self.all[host].kill();
     }
 
     /// Asks a host to end, starts it again and waits until it is ready.
@@ -250,6 +231,38 @@ impl Hosts {
         if self.all[host].start().is_ok() {
             let _ = self.ready(host).await;
         }
+    }
+
+    /// Has the cluster forget a dead host, and lets a new one with its name join.
+    pub(super) async fn replace(&mut self, host: usize) -> Result<(), RealError> {
+        let (began, name) = (Instant::now(), self.all[host].name.clone());
+        let asked = json!({ "by": "hale-chaos" });
+        let mut other = host;
+        loop {
+            other = (other + 1) % self.all.len();
+            if other == host {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            } else if let Some(node) = self.node(other, &name).await {
+                let path = format!("/v1/members/{node}/remove");
+                if self.client(other).post(&path, &asked).await.is_some() {
+                    break;
+                }
+            }
+            if began.elapsed() > READY {
+                let why = format!("nobody could remove {name} within {READY:?}");
+                return Err(RealError::NotReady(why));
+            }
+        }
+        self.let_join(host)?;
+        self.ready(host).await
+    }
+
+    /// The id of a member with this name, as a host knows it.
+    async fn node(&self, of: usize, name: &str) -> Option<String> {
+        let members = self.client(of).get("/v1/members?consistency=stale").await?;
+        let mut members = members["members"].as_array()?.iter();
+        let member = members.find(|m| m["host"] == name && m["removed"] != true)?;
+        Some(member["node"].as_str()?.to_owned())
     }
 
     /// Starts who does not run and waits until all are ready.
@@ -272,7 +285,7 @@ impl Hosts {
                 return Ok(());
             }
             if began.elapsed() > READY {
-                let (name, log) = (&at.name, at.log.display());
+                let (name, log) = (&at.name, at.log().display().to_string());
                 let why = format!("{name} was not ready within {READY:?}; its log is {log}");
                 return Err(RealError::NotReady(why));
             }
@@ -286,6 +299,7 @@ impl Hosts {
             host.go_on();
             host.kill();
         }
+        self.all.clear();
         if remove {
             // What can't be removed is only in the way.
             let _ = fs::remove_dir_all(&self.dir);
@@ -302,143 +316,6 @@ impl Hosts {
         });
         parsed.collect()
     }
-}
-
-impl Host {
-    fn configuration(&self, dir: &Path) -> String {
-        let Self {
-            name,
-            addr,
-            udp,
-            data,
-            ..
-        } = self;
-        let directory = dir.join("playbooks");
-        let library = hale_playbooks::load_all(hale_playbooks::library()).unwrap_or_default();
-        let disabled: Vec<String> = library.iter().map(|p| p.name.to_string()).collect();
-        // Only what is provoked shall happen: the machine is not watched.
-        let quiet = ["system.*", "process.*"]
-            .map(|s| format!("[[baseline.overrides]]\nseries = {s:?}\nignore = true\n"))
-            .concat();
-        format!(
-            "[node]\nhost = {name:?}\nenvironment = \"chaos\"\ndata_dir = {data:?}\n\
-             listen = \"{addr}\"\n\n[cluster]\nbind = \"{udp}\"\njoin_timeout = \"60s\"\n\n\
-             [telemetry]\ninterval = \"2s\"\n\n[executor]\nlease_ttl = \"3s\"\n\n\
-             [playbooks]\ndirectory = {directory:?}\ndisabled = {disabled:?}\n\n{quiet}"
-        )
-    }
-
-    fn hale(&self, args: &[&str]) -> Command {
-        let mut command = match &self.namespace {
-            None => Command::new(&self.hale),
-            Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&self.hale);
-                command
-            }
-        };
-        // Nothing of the caller's own settings.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HALE_") {
-                command.env_remove(name);
-            }
-        }
-        command.args(args).arg("--config").arg(&self.config);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// Starts it, if it does not run.
-    pub(super) fn start(&mut self) -> Result<(), RealError> {
-        if self.is_running() {
-            return Ok(());
-        }
-        let mut args = vec!["node"];
-        if let Some((seeds, token)) = &self.join {
-            args = vec!["join"];
-            args.extend(seeds.iter().map(String::as_str));
-            args.extend(["--token", token]);
-        }
-        let log = File::options().create(true).append(true).open(&self.log);
-        let log = log.and_then(|log| Ok((log.try_clone()?, log)));
-        let (one, two) = log.map_err(RealError::io("the log can't be written"))?;
-        let spawned = self.hale(&args).stdout(one).stderr(two).spawn();
-        let what = format!("{} can't be run", self.hale.display());
-        self.child = Some(spawned.map_err(RealError::io(what))?);
-        Ok(())
-    }
-
-    fn is_running(&mut self) -> bool {
-        self.child
-            .as_mut()
-            .is_some_and(|c| matches!(c.try_wait(), Ok(None)))
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        if let Some(child) = &self.child {
-            // It may have ended by itself.
-            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), signal);
-        }
-    }
-
-    pub(super) fn go_on(&mut self) {
-        if std::mem::take(&mut self.is_stopped) {
-            self.signal(rustix::process::Signal::CONT);
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        self.is_stopped = false;
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// One playbook for each lease: under it, a line is written ten times a second for two seconds.
-fn write_playbooks(dir: &Path) -> Result<(), RealError> {
-    for name in LEASES {
-        let ticks = dir.join(format!("ticks-{name}"));
-        let ticks = ticks.display();
-        // Each run names itself by its process, so that two runs are told apart.
-        let script = format!(
-            "#!/bin/sh\nstarted=$(cut -d' ' -f22 /proc/$$/stat)\ni=0\nwhile [ $i -lt 20 ]; do\n  \
-             echo \"$$-$started $(date +%s%N)\" >> '{ticks}'\n  i=$((i+1))\n  sleep 0.1\ndone\n"
-        );
-        let program = dir.join(format!("hold-{name}"));
-        let made = fs::write(&program, script)
-            .and_then(|()| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)));
-        made.map_err(RealError::io(format!(
-            "{} can't be written",
-            program.display()
-        )))?;
-        let program = program.display().to_string();
-        let yaml = format!(
-            "metadata:\n  name: hold_{name}\n  version: \"1.0.0\"\n  description: >-\n    \
-             {name} health check down: the health check of {name} fails, {name} answers 503 and \
-             serves nobody. Holds the lease {name} for two seconds.\n  \
-             idempotent: true\n  services: [{name}]\n  signature:\n    \
-             series: [{{metric: health.up, direction: below}}]\n  scope: custom:{name}\n  \
-             max_duration: 60s\nsteps:\n  - name: tick\n    type: command\n    \
-             argv: [{program:?}]\n    timeout: 10s\nverification:\n  \
-             - name: held\n    type: condition\n    condition: \"true\"\n\
-             no_rollback_reason: it only writes into a scratch directory\n"
-        );
-        let path = dir.join("playbooks").join(format!("hold_{name}.yaml"));
-        fs::write(&path, yaml).map_err(RealError::io(format!(
-            "{} can't be written",
-            path.display()
-        )))?;
-    }
-    Ok(())
 }
 
 /// A port that is free on loopback for TCP and UDP, below those that the system gives to clients:

@@ -5,15 +5,26 @@
 //! Every host is a network namespace where root can make some, else a port on loopback, and the
 //! report says which. The schedule is the seed's; when a step of it happens on the wall clock is not.
 
+mod caps;
+mod clock;
+mod disk;
 mod faults;
+mod host;
 mod hosts;
+mod inject;
+mod line;
 mod network;
+mod playbooks;
 mod report;
+mod scenario;
+mod syscalls;
+mod tool;
 mod verdict;
 mod workload;
 
-pub use faults::{RealFault, Step, plan};
+pub use faults::{RealFault, Step, Whom};
 pub use report::{Report, markdown, timeline};
+pub use scenario::{Scenario, plan};
 
 use crate::event::Happened;
 use hosts::Hosts;
@@ -28,12 +39,16 @@ pub struct Plan {
     pub seed: u64,
     /// How many hosts.
     pub hosts: usize,
+    /// Which faults.
+    pub scenario: Scenario,
     /// For how long faults come.
     pub time: Duration,
     /// Between the end of one fault and the next, on average.
     pub pause: Duration,
     /// The `hale` to run.
     pub hale: PathBuf,
+    /// What the hosts begin with instead, until the first rolling restart.
+    pub from: Option<PathBuf>,
     /// Where everything is kept; removed in the end unless something did not hold.
     pub dir: PathBuf,
     /// Only on loopback, also where namespaces can be made.
@@ -76,21 +91,23 @@ pub async fn run(
     let began = Instant::now();
     tell("clients begin to write and to contend for leases");
     let workload = Workload::start(&hosts);
-    let mut done = vec![];
-    for step in faults::plan(plan.seed, plan.hosts, plan.pause) {
+    let (mut done, mut left_out) = (vec![], vec![]);
+    for step in scenario::plan(plan.seed, plan.hosts, plan.pause, plan.scenario) {
         if began.elapsed() >= plan.time {
             break;
         }
         tokio::time::sleep(step.after).await;
         let leader = hosts.leader().await;
         let from_ms = began.elapsed().as_millis() as u64;
-        let Some(told) = hosts.begin(&step.fault, leader).await else {
-            tell(&format!(
-                "{:>6.1} s  left out, there is nobody to do it to or no way: {:?}",
-                from_ms as f64 / 1000.0,
-                step.fault
-            ));
-            continue;
+        let told = match hosts.begin(&step.fault, leader).await {
+            Ok(told) => told,
+            Err(why) => {
+                let at = from_ms as f64 / 1000.0;
+                tell(&format!("{at:>6.1} s  left out, {why}: {:?}", step.fault));
+                left_out.push((step.fault, why));
+                hosts.end()?;
+                continue;
+            }
         };
         let was_led = leader.is_some();
         tell(&format!("{:>6.1} s  {told}", from_ms as f64 / 1000.0));
@@ -110,7 +127,14 @@ pub async fn run(
     let seen = workload.end().await;
     let mut verdict = verdict::of(&hosts, &seen, began).await?;
     let log = std::mem::take(&mut verdict.log);
-    let report = report::of(plan, &hosts, &done, seen, verdict, began.elapsed());
+    let report = report::of(
+        plan,
+        &hosts,
+        (&done, left_out),
+        seen,
+        verdict,
+        began.elapsed(),
+    );
     hosts.take_down(report.wrong.is_empty());
     Ok((report, log))
 }

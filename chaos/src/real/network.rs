@@ -1,7 +1,8 @@
 //! Network namespaces, one a host, joined by a bridge in a namespace of its own, in which `nft`
 //! drops what should not get from one port to another.
 
-use super::RealError;
+use super::line::{Line, Quality};
+use super::tool::{found, run};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,14 +16,15 @@ pub(super) struct Network {
     name: String,
     prefix: [u8; 3],
     hosts: usize,
+    /// The host behind a bad line, and the line.
+    bad: Option<(usize, Line)>,
 }
 
 impl Network {
     /// Joins so many namespaces; or why that can't be done here.
     pub(super) fn make(hosts: usize) -> Result<Self, String> {
         for program in ["ip", "nft"] {
-            let dirs = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
-            if !dirs.iter().any(|d| Path::new(d).join(program).exists()) {
+            if !found(program) {
                 return Err(format!(
                     "`{program}` is not installed (Debian: iproute2, nftables)"
                 ));
@@ -35,6 +37,7 @@ impl Network {
             // Benchmarking addresses (RFC 2544): nobody's own.
             prefix: [198, 18 + (pid / 250 % 2) as u8, (pid % 250) as u8],
             hosts,
+            bad: None,
         };
         this.build().map_err(|why| {
             format!("no network namespaces could be made (root is needed): {why}")
@@ -110,9 +113,31 @@ impl Network {
         self.apply(&rules);
     }
 
+    /// From now on what a host sends and receives goes over a bad line.
+    pub(super) fn degrade(&mut self, host: usize, quality: Quality) -> Result<(), String> {
+        let (switch, pid) = (self.switch(), std::process::id());
+        let (near, far) = (format!("c{pid}n"), format!("c{pid}f"));
+        let line = Line::lay([&near, &far], &switch, quality)?;
+        self.bad = Some((host, line));
+        let link = |args: &[&str]| ip(&[&["-n", &switch, "link"], args].concat());
+        link(&["add", "br1", "type", "bridge"])?;
+        link(&["set", "br1", "up"])?;
+        for (port, bridge) in [(&*near, "br1"), (&*far, "br0"), (&*port(host), "br1")] {
+            link(&["set", port, "master", bridge])?;
+            link(&["set", port, "up"])?;
+        }
+        Ok(())
+    }
+
     /// Everything gets through again.
     pub(super) fn heal(&mut self) {
         self.apply("");
+        if let Some((host, line)) = self.bad.take() {
+            // Whatever was not done needs not be undone.
+            let _ = self.plug(&port(host));
+            let _ = ip(&["-n", &self.switch(), "link", "del", "br1"]);
+            drop(line);
+        }
     }
 
     fn apply(&self, rules: &str) {
@@ -173,10 +198,5 @@ fn drop_rule(from: usize, to: usize) -> String {
 }
 
 fn ip(args: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(args).output();
-    match output {
-        Ok(o) if o.status.success() => Ok(()),
-        Ok(o) => Err(String::from_utf8_lossy(&o.stderr).trim().to_owned()),
-        Err(e) => Err(RealError::io("ip")(e).to_string()),
-    }
+    run("ip", args)
 }

@@ -1,11 +1,11 @@
 //! What came of it: figures, as JSON and as Markdown, and a picture of hosts, leaders, leases and
 //! faults over time.
 
-use super::Plan;
 use super::faults::RealFault;
 use super::hosts::{Hosts, LEASES};
 use super::verdict::Verdict;
 use super::workload::Seen;
+use super::{Plan, Scenario};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub struct Report {
     pub schema: &'static str,
     /// The schedule's seed.
     pub seed: u64,
+    /// Which faults there were to draw from.
+    pub scenario: Scenario,
     /// How many hosts.
     pub hosts: usize,
     /// Where they were: namespaces, or loopback and why.
@@ -40,6 +42,8 @@ pub struct Report {
     pub took_ms: u64,
     /// The faults, in order.
     pub faults: Vec<Done>,
+    /// Those that could not be brought about, and why.
+    pub left_out: Vec<(RealFault, String)>,
     /// How many of them killed the leader.
     pub leader_kills: usize,
     /// Writes that were acknowledged.
@@ -78,7 +82,7 @@ const SILENT_MS: u64 = 1_500;
 pub(super) fn of(
     plan: &Plan,
     hosts: &Hosts,
-    done: &[Done],
+    (done, left_out): (&[Done], Vec<(RealFault, String)>),
     seen: Seen,
     verdict: Verdict,
     took: Duration,
@@ -89,13 +93,7 @@ pub(super) fn of(
     };
     let acked = acked_ms(&seen, took);
     let end = done.last().map_or(0, |d| d.until_ms);
-    let is_kill = |d: &&Done| {
-        let kills = matches!(
-            d.fault,
-            RealFault::KillLeader | RealFault::KillTwo(_) | RealFault::KillAll
-        );
-        kills && d.was_led
-    };
+    let is_kill = |d: &&Done| d.fault.kills_leader() && d.was_led;
     let kills: Vec<u64> = done.iter().filter(is_kill).map(|d| d.from_ms).collect();
     let leaders = spans(&seen.leads);
     let starts: Vec<u64> = verdict.held.iter().map(|(_, from, _)| *from).collect();
@@ -104,6 +102,8 @@ pub(super) fn of(
     Report {
         schema: "hale.chaos.real.v1",
         seed: plan.seed,
+        scenario: plan.scenario,
+        left_out,
         hosts: plan.hosts,
         network,
         took_ms: took.as_millis() as u64,
@@ -187,7 +187,10 @@ pub fn markdown(report: &Report) -> String {
         ("hosts", format!("{}, {}", report.hosts, report.network)),
         ("seed", report.seed.to_string()),
         ("took", format!("{took} s")),
-        ("faults", report.faults.len().to_string()),
+        (
+            "faults, and left out",
+            format!("{}, {}", report.faults.len(), report.left_out.len()),
+        ),
         (
             "of them kills of the leader",
             report.leader_kills.to_string(),

@@ -16,7 +16,7 @@ use hale_consensus::ledger::RULES;
 use hale_consensus::{Ledger, News};
 use hale_executor::run::Event;
 use hale_model::Digest;
-use hale_model::ledger::{Budget, BudgetLimit, Command, EntryKind, Signed};
+use hale_model::ledger::{Budget, BudgetLimit, Command, EntryKind, Lease, Signed};
 use hale_model::planted::{self, Mistake};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -474,6 +474,11 @@ impl World {
                 });
             }
             self.tell_runs(to, frozen);
+            // What changed in between is not told: what it holds may be news to it.
+            let held: Vec<Lease> = self.hosts[to].replica.ledger.leases().cloned().collect();
+            for lease in held {
+                self.granted(to, &lease);
+            }
         }
         let replica = &mut self.hosts[to].replica;
         replica.matched = replica.matched.max(len);
@@ -568,14 +573,7 @@ impl World {
     fn hear(&mut self, host: usize, news: &News) {
         match news {
             News::Frozen { frozen, .. } => self.tell_runs(host, *frozen),
-            News::Granted(lease) if lease.holder == self.hosts[host].key.node_id() => {
-                let at = &mut self.hosts[host];
-                let runs = at.runs.contains_key(&lease.execution)
-                    || at.journal.contains_key(lease.execution.as_str());
-                if let Some(lease) = at.grants.granted(lease.clone(), runs) {
-                    self.close_orphan(host, lease);
-                }
-            }
+            News::Granted(lease) => self.granted(host, lease),
             _ => {}
         }
         let now = self.clock(host);
@@ -585,6 +583,19 @@ impl World {
                 replica.expiry.on(now, event);
             }
             self.watch_expiry(host);
+        }
+    }
+
+    /// The ledger granted a lease, or a snapshot says that it did.
+    fn granted(&mut self, host: usize, lease: &Lease) {
+        let at = &mut self.hosts[host];
+        if lease.holder != at.key.node_id() {
+            return;
+        }
+        let runs = at.runs.contains_key(&lease.execution)
+            || at.journal.contains_key(lease.execution.as_str());
+        if let Some(lease) = at.grants.granted(lease.clone(), runs) {
+            self.close_orphan(host, lease);
         }
     }
 

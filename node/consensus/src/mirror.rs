@@ -345,6 +345,8 @@ impl Mirror {
         let written = written.and_then(|c| c.write(&self.dir).map_err(|e| e.to_string()));
         if let Err(error) = written {
             tracing::warn!(%error, "the copy of the ledger could not be stored");
+            // It is tried again after as long as if it were stored.
+            locked(&self.known).saved = Some((Instant::now(), 0));
         }
     }
 
