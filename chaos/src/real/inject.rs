@@ -111,7 +111,6 @@ impl Hosts {
                 let host = *host;
                 self.kill(host);
                 self.all[host].lose_everything()?;
-                // It may be the founder's own configuration that founds: from now on it joins.
                 let name = self.name(host).to_owned();
                 let replaced = self.replace(host).await;
                 replaced.map_err(|e| format!("{name} could not be replaced: {e}"))?;
