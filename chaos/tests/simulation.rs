@@ -31,7 +31,7 @@ fn nothing_is_broken_in_groups_of_one_three_and_seven() {
 #[test]
 fn what_was_broken_once_holds() {
     // The power fails in a step, and again while it is undone.
-    for seed in [12_151, 15_380, 16_233, 16_491, 1_006_545] {
+    for seed in [12_151, 15_380, 16_233, 16_491, 1_006_545, 1_028_301] {
         let wrong = judge(&World::run(seed, &Scenario::default()));
         assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}");
     }

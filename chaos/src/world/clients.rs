@@ -19,7 +19,8 @@ use serde_json::json;
 pub(super) enum Ask {
     Acquire(ExecutionId, u64),
     Renew(ExecutionId, u64),
-    Record(ExecutionId),
+    /// The report of a run, and the grant that it closes.
+    Record(ExecutionId, Option<Fence>),
     /// An operator freezes or thaws.
     Operator,
 }
@@ -88,12 +89,18 @@ impl World {
                 let answer = Ok(answer);
                 self.step(host, &execution, Event::Renewed { ask, answer });
             }
-            Ask::Record(execution) => self.recorded(host, &execution, answer),
+            Ask::Record(execution, closes) => self.recorded(host, &execution, closes, answer),
             Ask::Operator => {}
         }
     }
 
-    fn recorded(&mut self, host: usize, execution: &ExecutionId, answer: Answer) {
+    fn recorded(
+        &mut self,
+        host: usize,
+        execution: &ExecutionId,
+        closes: Option<Fence>,
+        answer: Answer,
+    ) {
         match answer {
             Answer::Done { entry: Some(e) } => self.tell(What::Acknowledged {
                 index: e.index,
@@ -103,10 +110,14 @@ impl World {
             _ => return,
         }
         let at = &mut self.hosts[host];
-        let finished = at.outbox.remove(execution);
+        // A late answer may be to a report that was asked for before, or to none that waits.
+        let waits = at.outbox.get(execution).map(|f| f.close.map(|c| c.fence));
+        if waits != Some(closes) {
+            return self.lose_power();
+        }
+        at.outbox.remove(execution);
         at.journal.remove(execution.as_str());
-        let has_closed = finished.is_none_or(|f| f.close.is_some());
-        if let Some(lease) = at.grants.ended(execution, has_closed) {
+        if let Some(lease) = at.grants.ended(execution, closes.is_some()) {
             self.close_orphan(host, lease);
         }
         self.lose_power();
@@ -142,7 +153,7 @@ impl World {
                 },
                 None => Command::Append { entry },
             };
-            self.ask(host, command, Ask::Record(execution));
+            self.ask(host, command, Ask::Record(execution, fence));
         }
         self.after(2_000, Due::HandOver { host, boot });
     }
