@@ -1,8 +1,12 @@
 //! The one home of bincode: what Hale's own bytes look like on the wire and in its stores.
 //!
 //! A frame is `"hale" version(1) kind(1) cluster(8) len(4) payload(len)`. Decoding has a limit,
-//! rejects trailing bytes, and never allocates more than the limit.
+//! rejects trailing bytes, never makes room for what is only said to come, and never makes more of
+//! a few bytes than [`memory_limit`] says.
 
+mod metered;
+
+use metered::Meter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +52,12 @@ pub enum WireError {
     Short,
 }
 
+/// The most bytes of memory that the items of a value of so many bytes may take. Commands and
+/// answers of everyday take some ten times what they take encoded; a few may take more.
+pub const fn memory_limit(encoded_bytes: usize) -> usize {
+    (64 << 20) + 16 * encoded_bytes
+}
+
 fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MAX_VALUE_BYTES>()
 }
@@ -63,10 +73,12 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 /// Decodes a value from exactly these bytes.
 ///
 /// # Errors
-/// If they are not such a value, over the limit, or too many.
+/// If they are not such a value, over the limit, too many, or if the value would take more memory
+/// than [`memory_limit`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    let (value, used) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(WireError::Decode)?;
+    let meter = Meter::new(memory_limit(bytes.len().min(MAX_VALUE_BYTES)));
+    let (value, used) = bincode::serde::seed_decode_from_slice(meter.seed(), bytes, config())
+        .map_err(WireError::Decode)?;
     match bytes.len() - used {
         0 => Ok(value),
         left => Err(WireError::Trailing(left)),
@@ -147,6 +159,20 @@ mod tests {
         let mut bytes = vec![253];
         bytes.extend_from_slice(&(1u64 << 60).to_le_bytes());
         assert!(decode::<Vec<Scope>>(&bytes).is_err());
+    }
+
+    /// Two bytes each encoded; some four hundred in memory.
+    #[test]
+    fn a_value_that_takes_far_more_memory_than_bytes_is_refused() {
+        let small = Command::Rules { version: 1 };
+        let bytes = encode(&vec![small.clone(); 2_000_000]).unwrap();
+        assert!(size_of::<Command>() * 2_000_000 > 4 * memory_limit(bytes.len()));
+        assert!(decode::<Vec<Command>>(&bytes).is_err());
+        let some = vec![small; 10_000];
+        assert_eq!(
+            decode::<Vec<Command>>(&encode(&some).unwrap()).unwrap(),
+            some
+        );
     }
 
     #[test]
