@@ -220,7 +220,7 @@ pub fn recover(records: &[(u64, JournalRecord)]) -> Recovery {
     let mut progressed: Option<Progressed> = None;
     let mut next_seq = 0;
     for (seq, record) in records {
-        next_seq = seq + 1;
+        next_seq = seq.saturating_add(1);
         match (record, &mut progressed) {
             (JournalRecord::Finished(finished), _) => {
                 return Recovery::HandOver(finished.clone(), next_seq);

@@ -104,7 +104,7 @@ pub(super) fn rows(rows: &[Row]) -> Result<(Vec<Value>, bool), String> {
 
 struct Read(Value);
 
-type Reading = Result<Value, Box<dyn Error + Sync + Send>>;
+pub(crate) type Reading = Result<Value, Box<dyn Error + Sync + Send>>;
 
 impl<'a> FromSql<'a> for Read {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
@@ -116,7 +116,8 @@ impl<'a> FromSql<'a> for Read {
     }
 }
 
-fn read(ty: &Type, raw: &[u8]) -> Reading {
+/// A value in its binary form.
+pub(crate) fn read(ty: &Type, raw: &[u8]) -> Reading {
     Ok(match *ty {
         Type::BOOL => json!(bool::from_sql(ty, raw)?),
         Type::INT2 => json!(i16::from_sql(ty, raw)?),
@@ -157,6 +158,7 @@ fn read(ty: &Type, raw: &[u8]) -> Reading {
 
 fn other(ty: &Type, raw: &[u8]) -> Reading {
     match ty.kind() {
+        Kind::Array(_) if !has_as_many_as_it_says(raw) => Err("it is cut short".into()),
         Kind::Array(_) => {
             let items = Vec::<Option<Read>>::from_sql(ty, raw)?;
             Ok(items
@@ -169,6 +171,16 @@ fn other(ty: &Type, raw: &[u8]) -> Reading {
         _ if <String as FromSql>::accepts(ty) => Ok(json!(String::from_sql(ty, raw)?)),
         _ => Err("its type is not known here".into()),
     }
+}
+
+/// Whether an array's items can be there: each takes four bytes at least. Room is made for as many
+/// as it says before they are read. Its head: dimensions, a flag, the items' type, how many there
+/// are, where they begin (`array_send` in arrayfuncs.c).
+fn has_as_many_as_it_says(raw: &[u8]) -> bool {
+    let word = |at: usize| be(raw.get(at..at + 4).unwrap_or_default()).unwrap_or(0);
+    let most = raw.len().saturating_sub(20) as u64 / 4;
+    // Of more dimensions than one it is refused anyway.
+    word(0) != 1 || word(12) <= most
 }
 
 fn be(raw: &[u8]) -> Result<u64, Box<dyn Error + Sync + Send>> {
@@ -265,6 +277,21 @@ mod tests {
         ];
         for (value, ty, text) in cases {
             assert_eq!(in_text(&value, &ty).as_deref(), text, "{value}");
+        }
+    }
+
+    #[test]
+    fn an_array_that_says_it_has_more_items_than_bytes_is_refused_before_there_is_room_for_them() {
+        let head = |items: u32| {
+            let words = [1, 0, 23, items, 1].map(u32::to_be_bytes);
+            words.concat()
+        };
+        let one = [head(1), [0, 0, 0, 4, 0, 0, 0, 7].to_vec()].concat();
+        assert_eq!(read(&Type::INT4_ARRAY, &one).unwrap(), json!([7]));
+        assert_eq!(read(&Type::INT4_ARRAY, &head(0)).unwrap(), json!([]));
+        for items in [2, 3, i32::MAX as u32, u32::MAX] {
+            let lie = [head(items), [0, 0, 0, 4, 0, 0, 0, 7].to_vec()].concat();
+            assert!(read(&Type::INT4_ARRAY, &lie).is_err(), "{items}");
         }
     }
 
