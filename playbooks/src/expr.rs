@@ -7,14 +7,16 @@ mod template;
 
 pub use template::Template;
 
+use cel::extractors::This;
 use cel::objects::{Key, OptionalValue};
 use cel::parser::PrattParser;
 use cel::{Context, IdedExpr, Value as Cel};
+use regex::Regex;
 use serde::{Serialize, Serializer};
 use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// The longest expression, in bytes.
 pub const MAX_EXPR_BYTES: usize = 4096;
@@ -124,6 +126,10 @@ impl Expr {
         for (name, value) in env.iter().filter(|(name, _)| reads.has_variable(name)) {
             bind(&mut context, name, to_cel(value));
         }
+        let patterns = Patterns::default();
+        let matches = move |This(text): This<Arc<String>>, pattern: Arc<String>| {
+            patterns.matches(&text, pattern)
+        };
         context
             .add_function("matches", matches)
             .map_err(|e| no_value(&self.0, &e.to_string()))?;
@@ -192,16 +198,25 @@ fn bind(context: &mut Context<'_, '_>, name: &str, value: Cel) {
     context.add_variable_from_value(name, value);
 }
 
-/// Linear-time regular expressions, where CEL's own are a feature with a larger dependency.
-fn matches(
-    cel::extractors::This(text): cel::extractors::This<Arc<String>>,
-    pattern: Arc<String>,
-) -> Result<bool, cel::ExecutionError> {
-    regex::RegexBuilder::new(&pattern)
-        .size_limit(MAX_REGEX_BYTES)
-        .build()
-        .map(|re| re.is_match(&text))
-        .map_err(|e| cel::ExecutionError::function_error("matches", e))
+/// Linear-time regular expressions, where CEL's own are a feature with a larger dependency. Each is
+/// compiled once for an evaluation: `cost` says how many there can be.
+#[derive(Default)]
+struct Patterns(Mutex<HashMap<Arc<String>, Regex>>);
+
+impl Patterns {
+    fn matches(&self, text: &str, pattern: Arc<String>) -> Result<bool, cel::ExecutionError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(&pattern) {
+            return Ok(found.is_match(text));
+        }
+        let compiled = regex::RegexBuilder::new(&pattern)
+            .size_limit(MAX_REGEX_BYTES)
+            .build()
+            .map_err(|e| cel::ExecutionError::function_error("matches", e))?;
+        let holds = compiled.is_match(text);
+        known.insert(pattern, compiled);
+        Ok(holds)
+    }
 }
 
 fn to_cel(value: &Value) -> Cel {

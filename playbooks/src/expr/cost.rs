@@ -13,6 +13,12 @@ use std::collections::BTreeMap;
 /// The most work, in values and bytes touched: some tens of milliseconds.
 const MAX_WORK: f64 = 5e6;
 
+/// What a regular expression costs to compile, milliseconds at most. One that is written out is
+/// compiled once for an evaluation, one that is computed each time.
+const PATTERN_WORK: f64 = 2e5;
+/// What it costs to look for one, for each byte: the worst of them, far more than usual.
+const MATCH_WORK: f64 = 10.0;
+
 /// How large a value is at most: one for each value in it, and one for each byte of text.
 #[derive(Clone, Copy)]
 enum Extent<'a> {
@@ -29,13 +35,22 @@ struct Scope<'a> {
     env: &'a Env,
     /// What macros bound, by name.
     bound: BTreeMap<String, f64>,
+    /// Regular expressions that are written out.
+    patterns: f64,
 }
 
 /// Whether evaluating `tree` keeps within its bound.
 pub(super) fn check(tree: &IdedExpr, env: &Env) -> Result<(), String> {
     let bound = BTreeMap::new();
-    let bounded = weigh(tree, &mut Scope { env, bound });
-    if bounded.work + bounded.extent.size() > MAX_WORK {
+    let patterns = 0.0;
+    let mut scope = Scope {
+        env,
+        bound,
+        patterns,
+    };
+    let bounded = weigh(tree, &mut scope);
+    let patterns = scope.patterns * PATTERN_WORK;
+    if bounded.work + bounded.extent.size() + patterns > MAX_WORK {
         return Err("it could take too long; loop over less, or not within a loop".into());
     }
     Ok(())
@@ -90,6 +105,7 @@ fn weigh<'a>(tree: &IdedExpr, scope: &mut Scope<'a>) -> Bound<'a> {
         Expr::Comprehension(c) => weigh_loop(c, scope),
         // A member of something computed is no larger than that.
         Expr::Select(select) => weigh(&select.operand, scope),
+        Expr::Call(call) if call.func_name == "matches" => weigh_match(tree, scope),
         _ => {
             let mut all = Bound {
                 work: 1.0,
@@ -104,6 +120,21 @@ fn weigh<'a>(tree: &IdedExpr, scope: &mut Scope<'a>) -> Bound<'a> {
             all
         }
     }
+}
+
+fn weigh_match<'a>(tree: &IdedExpr, scope: &mut Scope<'a>) -> Bound<'a> {
+    let parts = children(tree);
+    let mut work = 1.0;
+    for part in &parts {
+        let part = weigh(part, scope);
+        work += part.work + MATCH_WORK * part.extent.size();
+    }
+    match parts.last().map(|pattern| &pattern.expr) {
+        Some(Expr::Literal(_)) => scope.patterns += 1.0,
+        _ => work += PATTERN_WORK,
+    }
+    let extent = Extent::AtMost(1.0);
+    Bound { work, extent }
 }
 
 fn weigh_loop<'a>(c: &ComprehensionExpr, scope: &mut Scope<'a>) -> Bound<'a> {
