@@ -29,19 +29,20 @@ pub(super) fn scan(path: &Path, file: &[u8], header: FileHeader) -> Result<Scan,
         end: FILE_HEADER as u64,
         torn: 0,
     };
+    // What follows is room that was made before it was needed: as long as all the rest, maybe.
+    let used = file.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
     loop {
         let at = found.end as usize;
-        let rest = file.get(at..).unwrap_or_default();
-        let Some(last) = rest.iter().rposition(|b| *b != 0) else {
+        if at >= used {
             return Ok(found);
-        };
+        }
         match format::read_batch(file, at) {
             Ok(batch) => take(path, header, &mut found, batch)?,
             Err(what) if was_on_the_platter(file, at) => {
                 return Err(AuditError::damaged(path, at as u64, what));
             }
             Err(_) => {
-                found.torn = last as u64 + 1;
+                found.torn = (used - at) as u64;
                 return Ok(found);
             }
         }
