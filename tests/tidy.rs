@@ -45,7 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "node/transport/",
             "node/gateway/src/listener.rs",
-            "node/src/main.rs",
+            "node/src/lib.rs",
             "node/src/tls.rs",
             "chaos/src/commands/real.rs",
         ],
@@ -145,7 +145,7 @@ fn is_test_file(path: &str) -> bool {
 /// named without `.rs` or `/mod.rs`.
 fn test_modules(sources: &[(String, String)]) -> BTreeSet<String> {
     let declared =
-        Regex::new(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))? )?mod (\w+);")
+        Regex::new(r"#\[cfg\((?:test|any\(test, fuzzing\))\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))? )?mod (\w+);")
             .unwrap();
     let mut found = BTreeSet::new();
     for (path, text) in sources {

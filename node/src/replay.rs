@@ -200,6 +200,22 @@ fn timestamp(text: &str) -> Option<Timestamp> {
     text.parse().or_else(|_| format!("{text}Z").parse()).ok()
 }
 
+/// Replays a series of any text.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed(text: &str) {
+    let path = Path::new("a.csv");
+    let counter = Described {
+        kind: SeriesKind::Counter,
+        max: Some(100.0),
+        ..Described::default()
+    };
+    for described in [Described::default(), counter] {
+        if let Ok(out) = one(path, "a.csv", text, &described) {
+            assert!(out.lines().count() <= 1 + text.lines().count());
+        }
+    }
+}
+
 /// Ranks the playbooks of a catalogue for each incident of a file. Returns how many.
 pub(crate) fn decisions(
     incidents: &Path,

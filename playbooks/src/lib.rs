@@ -9,6 +9,8 @@
 mod check;
 pub mod expr;
 mod finding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod language;
 mod library;
 mod node;

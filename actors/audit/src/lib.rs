@@ -13,6 +13,8 @@ pub mod checkpoint;
 pub mod enrolment;
 mod error;
 pub mod export;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod merkle;
 pub mod prove;
 pub mod record;
@@ -22,6 +24,6 @@ pub mod verify;
 
 pub use error::AuditError;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[path = "tests/support.rs"]
 mod tests_support;

@@ -9,6 +9,8 @@ pub mod config;
 pub mod detect;
 pub mod engine;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod moment;
 pub mod replay;

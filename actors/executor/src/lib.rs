@@ -7,11 +7,13 @@ pub mod actor;
 pub mod config;
 pub mod env;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod grants;
 pub mod journal;
 pub mod plan;
 pub mod run;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
 
 pub use config::{DatabaseConfig, ExecutorConfig};

@@ -12,6 +12,8 @@ pub mod chain;
 pub mod crypto;
 pub mod decision;
 pub mod execution;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod happening;
 pub mod id;
 pub mod incident;

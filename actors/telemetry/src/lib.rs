@@ -11,6 +11,8 @@ pub mod config;
 pub mod consumers;
 pub mod error;
 pub mod fold;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod limits;
 pub mod lines;
 pub mod mask;

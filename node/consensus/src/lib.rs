@@ -12,6 +12,8 @@ mod clock;
 mod config;
 mod elections;
 pub mod expiry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod handover;
 mod hearsay;
 mod keeper;

@@ -77,10 +77,16 @@ impl Copy {
     pub fn write(&self, dir: &Path) -> Result<(), StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
         let path = dir.join("copy");
-        let body = wire::encode(self).map_err(|e| StoreError::damaged(&path, e))?;
-        let sum = Digest::of(&body);
-        let bytes = [&MAGIC[..], &[VERSION], sum.as_bytes(), &body].concat();
+        let bytes = self.to_bytes();
+        let bytes = bytes.map_err(|e| StoreError::damaged(&path, e))?;
         write_file(&path, &bytes).map_err(StoreError::io(&path))
+    }
+
+    /// The file of it.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, wire::WireError> {
+        let body = wire::encode(self)?;
+        let sum = Digest::of(&body);
+        Ok([&MAGIC[..], &[VERSION], sum.as_bytes(), &body].concat())
     }
 
     /// What is kept in the directory, if anything is.
@@ -94,7 +100,12 @@ impl Copy {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io(&path)(e)),
         };
-        let damaged = |what: &str| StoreError::damaged(&path, what);
+        Self::parse(&path, &bytes).map(Some)
+    }
+
+    /// What such a file holds.
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, StoreError> {
+        let damaged = |what: &str| StoreError::damaged(path, what);
         let (head, body) = bytes
             .split_at_checked(HEADER_BYTES)
             .ok_or_else(|| damaged("it is cut short"))?;
@@ -103,14 +114,13 @@ impl Copy {
         }
         if head[4] != VERSION {
             let found = format!("copy {}", head[4]);
+            let path = path.to_owned();
             return Err(StoreError::Newer { path, found });
         }
         if Digest::of(body).as_bytes() != &head[5..] {
             return Err(damaged("it does not match its checksum"));
         }
-        wire::decode(body)
-            .map(Some)
-            .map_err(|e| StoreError::damaged(&path, e))
+        wire::decode(body).map_err(|e| StoreError::damaged(path, e))
     }
 }
 

@@ -196,6 +196,11 @@ pub(crate) fn parse_request(cluster: u64, frame: &[u8]) -> Result<Request, WireE
     parse(REQUEST, cluster, frame)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse_reply(cluster: u64, frame: &[u8]) -> Result<Reply, WireError> {
+    parse(REPLY, cluster, frame)
+}
+
 fn parse<T: serde::de::DeserializeOwned>(
     kind: u8,
     cluster: u64,

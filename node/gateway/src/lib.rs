@@ -12,6 +12,8 @@ mod config;
 mod desk;
 mod error;
 mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gate;
 mod gateway;
 mod halves;

@@ -7,6 +7,8 @@
 //! lives is signed by that node, and so never believed of another. It does no I/O and reads no clock.
 
 mod codec;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod identity;
 pub mod join;
 mod membership;

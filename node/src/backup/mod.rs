@@ -147,5 +147,5 @@ impl From<ChainError> for BackupError {
     }
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

@@ -1,5 +1,7 @@
 //! A backup that is not exactly what was written is found out.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use super::*;
 use hale_audit::archive::{Options, Segments};
 use hale_consensus::{Consensus, NoPeers, SegmentChain};
@@ -26,7 +28,7 @@ async fn node(dir: &Path, n: u8) -> (Consensus, Arc<SegmentChain>) {
 }
 
 /// A backup of a cluster of one, with a few records.
-async fn backup(dir: &Path) -> Vec<u8> {
+pub(crate) async fn backup(dir: &Path) -> Vec<u8> {
     let (consensus, chain) = node(dir, 0).await;
     consensus.found().await.unwrap();
     for n in 0..4 {

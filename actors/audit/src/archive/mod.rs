@@ -4,6 +4,8 @@
 mod active;
 pub mod directory;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod open;
 mod read;
 mod recover;

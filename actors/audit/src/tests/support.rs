@@ -1,5 +1,7 @@
 //! An incident, its execution and a chain, for the tests of this crate.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use crate::enrolment;
 use hale_model::chain::Entry;
 use hale_model::decision::Confidence;

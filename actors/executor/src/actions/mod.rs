@@ -5,6 +5,8 @@ mod command;
 mod concurrency_check;
 mod condition;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod http_check;
 mod log_check;
 mod metric_check;

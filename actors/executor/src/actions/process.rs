@@ -32,7 +32,7 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// One process, as /proc shows it (proc(5)).
 #[derive(Debug, Clone, PartialEq)]
-struct Process {
+pub(super) struct Process {
     pid: i32,
     parent: i32,
     name: String,
@@ -328,7 +328,7 @@ fn read(pid: i32) -> Option<Process> {
 }
 
 /// /proc/PID/stat: the name stands in parentheses and may hold any of them itself.
-fn parse(pid: i32, stat: &str) -> Option<Process> {
+pub(super) fn parse(pid: i32, stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(')')?;
     let name = head.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();

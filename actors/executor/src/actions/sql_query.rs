@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row};
+#[cfg(any(test, fuzzing))]
+pub(super) use values::read as read_value;
 use values::{Bound, MAX_RESULT_BYTES, MAX_ROWS};
 
 /// How long a connection may take to be made.

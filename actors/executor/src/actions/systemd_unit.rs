@@ -82,7 +82,7 @@ async fn systemctl(arguments: &[&str], stop: Stop) -> ActionResult {
 }
 
 /// `ActiveState=active` becomes `active_state: "active"`; numbers become numbers.
-fn properties(result: &Value) -> Map<String, Value> {
+pub(super) fn properties(result: &Value) -> Map<String, Value> {
     let text = result
         .get("stdout")
         .and_then(Value::as_str)

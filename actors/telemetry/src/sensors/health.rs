@@ -183,7 +183,7 @@ async fn http(address: &str, host: &str, path: &str) -> io::Result<u16> {
 }
 
 /// The status of `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     let head = String::from_utf8_lossy(answer);
     let mut words = head.lines().next()?.split(' ');
     words.next().filter(|v| v.starts_with("HTTP/1."))?;

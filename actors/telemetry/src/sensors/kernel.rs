@@ -97,7 +97,7 @@ fn drain(log: &mut File) -> Vec<(Level, String)> {
 }
 
 /// `priority,sequence,microseconds,flags;message`, if it is the kernel's own and grave.
-fn record(text: &str) -> Option<(Level, String)> {
+pub(crate) fn record(text: &str) -> Option<(Level, String)> {
     let (head, message) = text.split_once(';')?;
     let priority: u32 = head.split(',').next()?.parse().ok()?;
     // The facility: 0 is the kernel, others are programs that write to /dev/kmsg.
@@ -116,7 +116,7 @@ fn record(text: &str) -> Option<(Level, String)> {
 }
 
 /// The service of a process that the OOM killer took: `Killed process 4711 (postgres)`.
-fn victim<'a>(message: &str, services: &'a [ServiceConfig]) -> Option<&'a ServiceName> {
+pub(crate) fn victim<'a>(message: &str, services: &'a [ServiceConfig]) -> Option<&'a ServiceName> {
     let (_, rest) = message.split_once("Killed process ")?;
     let (_, rest) = rest.split_once('(')?;
     let (name, _) = rest.split_once(')')?;

@@ -110,7 +110,7 @@ impl Redis {
 }
 
 /// The lines `field:number` of an answer; others are left out.
-fn parse(text: &str) -> HashMap<&str, f64> {
+pub(crate) fn parse(text: &str) -> HashMap<&str, f64> {
     let number = |line: &'_ str| -> Option<(usize, f64)> {
         let at = line.find(':')?;
         Some((

@@ -6,6 +6,8 @@ mod client;
 mod cluster;
 mod fake;
 mod forwarded;
+mod hostile;
+mod hostile_tests;
 mod nouns;
 mod schema;
 mod streams;

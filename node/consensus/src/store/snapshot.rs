@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"HSNP";
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 4 + 1 + 32;
+pub(crate) const HEADER_BYTES: usize = 4 + 1 + 32;
 
 /// The file that the newest snapshot is in.
 #[derive(Debug, Clone)]
@@ -23,14 +23,7 @@ impl SnapshotFile {
 
     /// Puts a snapshot in the place of the last one.
     pub(crate) fn write(&self, meta: &SnapshotMeta, state: &[u8]) -> io::Result<()> {
-        let meta = wire::encode(meta).map_err(io::Error::other)?;
-        let len = (meta.len() as u32).to_be_bytes();
-        let sum = Digest::of_parts(&[&len, &meta, state]);
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 + meta.len() + state.len());
-        for part in [&MAGIC[..], &[VERSION], sum.as_bytes(), &len, &meta, state] {
-            bytes.extend_from_slice(part);
-        }
-        write_file(&self.0, &bytes)
+        write_file(&self.0, &bytes(meta, state)?)
     }
 
     /// The snapshot, if there is one.
@@ -44,7 +37,20 @@ impl SnapshotFile {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<(SnapshotMeta, Vec<u8>), StoreError> {
+/// The file of a snapshot.
+pub(crate) fn bytes(meta: &SnapshotMeta, state: &[u8]) -> io::Result<Vec<u8>> {
+    let meta = wire::encode(meta).map_err(io::Error::other)?;
+    let len = (meta.len() as u32).to_be_bytes();
+    let sum = Digest::of_parts(&[&len, &meta, state]);
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 + meta.len() + state.len());
+    for part in [&MAGIC[..], &[VERSION], sum.as_bytes(), &len, &meta, state] {
+        bytes.extend_from_slice(part);
+    }
+    Ok(bytes)
+}
+
+/// What such a file holds.
+pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<(SnapshotMeta, Vec<u8>), StoreError> {
     let short = || StoreError::damaged(path, "it is cut short");
     let (head, rest) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(short)?;
     if head[..4] != MAGIC {
