@@ -23,6 +23,7 @@ fn skipped(test: &str) {
     }
 }
 
+#[allow(clippy::unwrap_used, reason = "a test's helper")]
 /// Breaks a cluster, and gives the report if everything held.
 ///
 /// # Panics

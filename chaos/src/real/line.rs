@@ -80,6 +80,7 @@ fn tap(name: &str, into: &str) -> Result<Tap, String> {
     Ok(tap)
 }
 
+#[allow(clippy::disallowed_methods, reason = "it runs on a thread of its own")]
 fn take_in(
     from: &Tap,
     quality: Quality,

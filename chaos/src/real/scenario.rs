@@ -3,6 +3,7 @@
 use super::faults::{RealFault, Step, Whom};
 use crate::rng::Rng;
 use serde::Serialize;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A list of faults to draw from.
@@ -73,17 +74,16 @@ impl Scenario {
         (self == Self::Each).then_some(EACH)
     }
 
-    /// The kinds that it draws from, each as often as it stands here.
-    fn kinds(self) -> Vec<u8> {
-        let of = |ranges: &[std::ops::Range<u8>]| ranges.iter().cloned().flatten().collect();
+    /// The kinds that it draws from: of the fifty numbers that stand for how often a kind comes.
+    fn kinds(self) -> Range<u8> {
         match self {
-            Self::Mixed | Self::Each => of(&[0..50]),
-            Self::Processes => of(&[0..22]),
-            Self::Network => of(&[22..30]),
-            Self::Disks => of(&[30..41]),
-            Self::Clocks => of(&[41..44]),
-            Self::Resources => of(&[44..47]),
-            Self::Operations => of(&[47..50]),
+            Self::Mixed | Self::Each => 0..50,
+            Self::Processes => 0..22,
+            Self::Network => 22..30,
+            Self::Disks => 30..41,
+            Self::Clocks => 41..44,
+            Self::Resources => 44..47,
+            Self::Operations => 47..50,
         }
     }
 }
@@ -108,10 +108,10 @@ pub fn plan(
         let host = rng.within(0, hosts as u64) as usize;
         // Whatever can be done to any host is done to the leader every other time.
         let whom = [Whom::Leader, Whom::Follower(host)][rng.within(0, 2) as usize];
-        let drawn = rng.within(0, kinds.len() as u64) as usize;
+        let drawn = rng.within(kinds.start.into(), kinds.end.into()) as u8;
         let kind = match scenario {
             Scenario::Each => *FIRST_OF_KIND.get(number)?,
-            _ => *kinds.get(drawn)?,
+            _ => drawn,
         };
         number += 1;
         let far = rng.within(30, 7_200) as i64;
