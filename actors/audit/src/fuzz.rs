@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_segment_on_the_disk_may_be_anything() {
-        hold_for(&segments::FILE, 128);
+        hold_for(&segments::FILE, 48);
         hold(&segments::FOOTER);
     }
 }

@@ -168,7 +168,7 @@ pub(super) fn read_batch(file: &[u8], at: usize) -> Result<ReadBatch, &'static s
         let offset = (start + body.len() - frames.0.len()) as u64;
         let head = frames.bytes(FRAME_HEADER).ok_or("a frame is cut short")?;
         heads.extend_from_slice(head);
-        let len = Fields(head).number(4).ok_or("a frame is cut short")? as usize;
+        let len = frame_len(head).ok_or("an entry's length is impossible")?;
         let bytes = frames
             .bytes(len)
             .ok_or("a frame is longer than its batch")?;
