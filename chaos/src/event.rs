@@ -14,6 +14,72 @@ pub struct Happened {
     pub what: What,
 }
 
+/// What a client asks of the ledger.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// To write a value under a key. No two writes of one key have the same.
+    Write {
+        /// Under which key.
+        key: String,
+        /// What.
+        value: u64,
+    },
+    /// What is written there.
+    Read {
+        /// Under which key.
+        key: String,
+    },
+    /// To be granted a lease.
+    Acquire {
+        /// On what.
+        scope: Scope,
+        /// For which run.
+        execution: ExecutionId,
+    },
+    /// To run a lease for another full ttl.
+    Renew {
+        /// For which run.
+        execution: ExecutionId,
+        /// Which.
+        fence: Fence,
+    },
+    /// To close a grant.
+    Close {
+        /// For which run.
+        execution: ExecutionId,
+        /// Which.
+        fence: Fence,
+    },
+    /// Which lease is live.
+    Watch {
+        /// On what.
+        scope: Scope,
+    },
+}
+
+/// What it is answered.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It is written.
+    Written,
+    /// This is written there, if anything is.
+    Value(Option<u64>),
+    /// The lease is granted, or was before.
+    Granted(Fence),
+    /// Another has it.
+    Held(Fence),
+    /// It runs for another full ttl.
+    Renewed,
+    /// The grant is closed, now or before.
+    Closed,
+    /// This lease is live, or none is.
+    Live(Option<Fence>),
+    /// Something else, which tells nothing of what was asked for.
+    Other,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "what")]
@@ -112,6 +178,28 @@ pub enum What {
     WaitEnded {
         /// Which.
         execution: ExecutionId,
+    },
+    /// A client asks something. It takes effect, if at all, from now on, and before it is answered.
+    Asked {
+        /// The number of what is asked.
+        ask: u64,
+        /// The host that is asked.
+        host: usize,
+        /// What.
+        operation: Operation,
+    },
+    /// It is answered.
+    Answered {
+        /// The number of what was asked.
+        ask: u64,
+        /// What.
+        outcome: Outcome,
+    },
+    /// The client waits no more for an answer: it may take effect at any later time, or never. So may
+    /// what is neither answered nor given up.
+    Unanswered {
+        /// The number of what was asked.
+        ask: u64,
     },
     /// A fault was put in, for people.
     Fault {

@@ -3,6 +3,8 @@
 //! reads what happened and knows nothing of how it came about.
 
 pub mod event;
+mod histories;
+mod linear;
 pub mod oracle;
 pub mod real;
 pub mod rng;
@@ -10,7 +12,7 @@ pub mod shrink;
 pub mod sim;
 pub mod world;
 
-pub use event::{Happened, What};
+pub use event::{Happened, Operation, Outcome, What};
 pub use oracle::{Violation, judge};
 pub use shrink::shrink;
 pub use world::{Fault, FaultKind, Scenario, World};

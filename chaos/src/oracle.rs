@@ -2,6 +2,7 @@
 //! judges.
 
 use crate::event::{Happened, What};
+use crate::histories;
 use hale_model::ledger::Scope;
 use hale_model::{Digest, ExecutionId, Fence};
 use std::collections::BTreeMap;
@@ -137,6 +138,24 @@ pub enum Violation {
         /// Whom.
         overtaken: ExecutionId,
     },
+    /// No order of what was asked leads to what was answered.
+    #[error("at {at_ms} ms {what} fits no order of what happened to {history}")]
+    NotLinearizable {
+        /// When the first line came that fits nothing.
+        at_ms: u64,
+        /// What it was.
+        what: String,
+        /// Of which key or scope.
+        history: String,
+    },
+    /// Whether there is such an order was not found out.
+    #[error("of {history} it was not found out whether its {events} events fit any order")]
+    Undecided {
+        /// Of which key or scope.
+        history: String,
+        /// How many lines of the log tell of it.
+        events: usize,
+    },
     /// A frozen cluster started something.
     #[error("at {at_ms} ms fence {fence} was granted while the cluster was frozen")]
     StartedFrozen {
@@ -159,6 +178,7 @@ pub fn judge(log: &[Happened]) -> Vec<Violation> {
     for happened in log {
         judge.hear(happened);
     }
+    judge.wrong.extend(histories::judge(log));
     judge.wrong
 }
 
@@ -281,6 +301,8 @@ impl Judge {
                 self.left = place.map(|(place, _)| (execution.clone(), *place));
                 self.waits.retain(|_, (e, _)| e != execution);
             }
+            // See `histories`.
+            What::Asked { .. } | What::Answered { .. } | What::Unanswered { .. } => {}
             What::Fault { .. } => {}
             What::Quiet => {
                 let left = self
