@@ -7,6 +7,7 @@ mod faults;
 mod group;
 mod network;
 mod playbooks;
+mod registers;
 mod runs;
 
 pub use faults::{Fault, FaultKind};
@@ -22,6 +23,7 @@ use hale_model::{ExecutionId, HostName, Keypair, Timestamp};
 use hale_playbooks::language::Playbook;
 use network::Message;
 use playbooks::playbook;
+use registers::{Planned, Read};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct Scenario {
     pub incidents: u64,
     /// How many faults.
     pub faults: u64,
+    /// How many writes and reads of a few keys of the ledger.
+    pub operations: u64,
     /// The numbers of faults that are left out: how a schedule is shrunk.
     pub without: BTreeSet<usize>,
 }
@@ -56,6 +60,7 @@ impl Default for Scenario {
             duration_ms: 600_000,
             incidents: 20,
             faults: 24,
+            operations: 36,
             without: BTreeSet::new(),
         }
     }
@@ -105,6 +110,8 @@ enum Due {
         host: usize,
         boot: u32,
     },
+    /// A client writes or reads a key at a host.
+    Operation(Planned),
     /// Who misses a leader stands for election.
     Elect,
     Begins(usize),
@@ -138,6 +145,8 @@ struct Host {
     replica: Replica,
     /// What it asked the leader and waits for, by number.
     asks: BTreeMap<u64, Ask>,
+    /// What it may answer once it has applied as much of the log.
+    reads: Vec<Read>,
 }
 
 /// The world.
@@ -214,6 +223,7 @@ impl World {
                 outbox: BTreeMap::new(),
                 replica: Replica::default(),
                 asks: BTreeMap::new(),
+                reads: vec![],
             })
         });
         let hosts: Vec<Host> = hosts.collect();
@@ -244,6 +254,7 @@ impl World {
             let host = world.any_host();
             world.at(at, Due::Incident(host));
         }
+        world.plan_operations(scenario);
         world.at(1, Due::Elect);
         world
     }
@@ -301,6 +312,7 @@ impl World {
             | Due::Expiry { host, .. }
             | Due::TakeUp { host, .. }
             | Due::HandOver { host, .. } => Some(*host),
+            Due::Operation(planned) => Some(planned.host),
             Due::Message { to, .. } => Some(*to),
             // The kernel ends what a stopped process asked of it.
             Due::Synced { .. } | Due::Elect | Due::Begins(_) | Due::Ends(_) => None,
@@ -336,6 +348,7 @@ impl World {
             }
             Due::HandOver { host, boot } => self.hand_over(host, boot),
             Due::TakeUp { host, boot } => self.take_up(host, boot),
+            Due::Operation(planned) => self.operation(planned),
             Due::Elect => self.elect(),
             Due::Begins(fault) => self.begins(fault),
             Due::Ends(fault) => self.ends(fault),

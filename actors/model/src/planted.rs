@@ -17,17 +17,20 @@ pub enum Mistake {
     RenewedAfterExpiry,
     /// A grant stays after it was closed.
     ClosedTwice,
+    /// A leader says what may be read without asking whether it still leads.
+    ReadUnconfirmed,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::AckBeforeSync,
         Self::FenceNotChecked,
         Self::WallClockExpiry,
         Self::PartialSnapshot,
         Self::RenewedAfterExpiry,
         Self::ClosedTwice,
+        Self::ReadUnconfirmed,
     ];
 }
 

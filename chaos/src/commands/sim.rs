@@ -29,6 +29,9 @@ pub(crate) struct Sim {
     /// Incidents in each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     incidents: u64,
+    /// Writes and reads of a few keys in each.
+    #[arg(long, default_value_t = 36, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    operations: u64,
     /// Leaves out faults, by number.
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     without: Vec<usize>,
@@ -63,6 +66,7 @@ impl Sim {
             duration_ms: self.minutes * 60_000,
             incidents: self.incidents,
             faults: self.faults,
+            operations: self.operations,
             without: self.without.iter().copied().collect(),
         }
     }
@@ -86,6 +90,7 @@ impl Sim {
         add("hosts", self.hosts, defaults.hosts as u64);
         add("minutes", self.minutes, defaults.duration_ms / 60_000);
         add("faults", self.faults, defaults.faults);
+        add("operations", self.operations, defaults.operations);
         add("incidents", self.incidents, defaults.incidents);
         if let Some(mistake) = self.mistake() {
             line += &format!(" --plant {mistake:?}");

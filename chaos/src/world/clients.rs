@@ -2,8 +2,9 @@
 //! answers.
 
 use super::network::Message;
+use super::registers;
 use super::{Due, PATIENCE_MS, TTL_MS, World};
-use crate::event::What;
+use crate::event::{Operation, Outcome, What};
 use hale_consensus::News;
 use hale_executor::journal::{self, Intent};
 use hale_executor::plan;
@@ -20,19 +21,32 @@ pub(super) enum Ask {
     Acquire(ExecutionId, u64),
     Renew(ExecutionId, u64),
     /// The report of a run, and the grant that it closes.
-    Record(ExecutionId, Option<Fence>),
+    Close(ExecutionId, Fence),
+    /// One that closes nothing.
+    Record(ExecutionId),
     /// An operator freezes or thaws.
     Operator,
+    /// A client writes a key.
+    Write,
+    /// A client reads this key.
+    Read(usize),
 }
 
 impl World {
     /// Asks whoever this host takes for the leader.
-    fn ask(&mut self, host: usize, command: Command, ask: Ask) {
+    pub(super) fn ask(&mut self, host: usize, command: Command, ask: Ask) {
         let Some(leader) = self.hosts[host].replica.leader else {
             return;
         };
         self.asked += 1;
         let number = self.asked;
+        if let Some(operation) = operation(&command, &ask) {
+            self.tell(What::Asked {
+                ask: number,
+                host,
+                operation,
+            });
+        }
         self.hosts[host].asks.insert(number, ask);
         let command = Box::new(command);
         let message = Message::Propose {
@@ -77,9 +91,17 @@ impl World {
         let Some(asked) = self.hosts[host].asks.remove(&ask) else {
             return;
         };
+        let is_told = !matches!(asked, Ask::Operator | Ask::Record(_));
         let Some(answer) = answer else {
+            if is_told {
+                self.tell(What::Unanswered { ask });
+            }
             return;
         };
+        if is_told {
+            let outcome = outcome(&asked, &answer);
+            self.tell(What::Answered { ask, outcome });
+        }
         match asked {
             Ask::Acquire(execution, ask) => {
                 let answer = Ok(answer);
@@ -89,8 +111,9 @@ impl World {
                 let answer = Ok(answer);
                 self.step(host, &execution, Event::Renewed { ask, answer });
             }
-            Ask::Record(execution, closes) => self.recorded(host, &execution, closes, answer),
-            Ask::Operator => {}
+            Ask::Close(execution, fence) => self.recorded(host, &execution, Some(fence), answer),
+            Ask::Record(execution) => self.recorded(host, &execution, None, answer),
+            Ask::Operator | Ask::Write | Ask::Read(_) => {}
         }
     }
 
@@ -143,17 +166,20 @@ impl World {
             let fence = finished.close.map(|c| c.fence);
             let record = hale_audit::record::of(&finished.report, key.node_id(), fence);
             let entry = hale_audit::record::sign(&record, key);
-            let command = match finished.close {
-                Some(c) => Command::Close {
-                    fence: c.fence,
-                    holder: key.node_id(),
-                    disposition: c.disposition,
-                    outcome: finished.report.outcome.status,
-                    entry,
-                },
-                None => Command::Append { entry },
+            let (command, ask) = match finished.close {
+                Some(c) => {
+                    let close = Command::Close {
+                        fence: c.fence,
+                        holder: key.node_id(),
+                        disposition: c.disposition,
+                        outcome: finished.report.outcome.status,
+                        entry,
+                    };
+                    (close, Ask::Close(execution, c.fence))
+                }
+                None => (Command::Append { entry }, Ask::Record(execution)),
             };
-            self.ask(host, command, Ask::Record(execution, fence));
+            self.ask(host, command, ask);
         }
         self.after(2_000, Due::HandOver { host, boot });
     }
@@ -241,5 +267,38 @@ impl World {
             }
             _ => {}
         }
+    }
+}
+
+/// What the oracle is told of a question.
+fn operation(command: &Command, ask: &Ask) -> Option<Operation> {
+    Some(match (command, ask) {
+        (Command::Acquire(acquire), _) => Operation::Acquire {
+            scope: acquire.scope.clone(),
+            execution: acquire.execution.clone(),
+        },
+        (Command::Renew { fence, .. }, Ask::Renew(execution, _)) => Operation::Renew {
+            execution: execution.clone(),
+            fence: *fence,
+        },
+        (Command::Close { fence, .. }, Ask::Close(execution)) => Operation::Close {
+            execution: execution.clone(),
+            fence: *fence,
+        },
+        (Command::SetBudget { budget, .. }, _) => registers::write_of(budget)?,
+        _ => return None,
+    })
+}
+
+fn outcome(asked: &Ask, answer: &Answer) -> Outcome {
+    match (asked, answer) {
+        (Ask::Acquire(..), Answer::Granted { fence, .. }) => Outcome::Granted(*fence),
+        (Ask::Acquire(..), Answer::Refused(Refusal::Held { fence, .. })) => Outcome::Held(*fence),
+        (Ask::Renew(..), Answer::Renewed { .. }) => Outcome::Renewed,
+        (Ask::Close(_), Answer::Done { .. } | Answer::Refused(Refusal::AlreadyClosed(_))) => {
+            Outcome::Closed
+        }
+        (Ask::Write, Answer::Done { .. }) => Outcome::Written,
+        _ => Outcome::Other,
     }
 }

@@ -218,6 +218,7 @@ impl World {
         at.up = false;
         at.held.clear();
         at.asks.clear();
+        at.reads.clear();
         at.wakes.clear();
         at.grants = Grants::default();
         at.replica.crash(survives);

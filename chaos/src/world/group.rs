@@ -9,6 +9,7 @@
 //! runtime whose order of tasks no seed decides; its crashes are tested in `node/consensus/`.
 
 use super::network::Message;
+use super::registers::Confirming;
 use super::{Due, World};
 use crate::event::What;
 use hale_consensus::expiry::{self, Effect, Expiry};
@@ -50,9 +51,9 @@ pub(super) struct Replica {
     synced: usize,
     /// How often it was cut shorter.
     cuts: u32,
-    term: u64,
-    commit: usize,
-    applied: usize,
+    pub(super) term: u64,
+    pub(super) commit: usize,
+    pub(super) applied: usize,
     pub(super) ledger: Ledger,
     /// The hashes of the chain's entries.
     pub(super) chain: Vec<Digest>,
@@ -70,6 +71,8 @@ pub(super) struct Replica {
     expiry_at_ms: Option<u64>,
     /// Who waits for the answer to which entry.
     proposals: BTreeMap<usize, (usize, u64)>,
+    /// Of a leader: who waits for others to confirm that it leads.
+    pub(super) confirming: Confirming,
 }
 
 impl Replica {
@@ -93,6 +96,7 @@ impl Replica {
         }
         self.leads = false;
         self.proposals.clear();
+        self.confirming = Confirming::default();
         self.expiry = Expiry::default();
         self.expiry_at_ms = None;
     }
@@ -167,7 +171,7 @@ impl World {
         }
     }
 
-    fn majority(&self) -> usize {
+    pub(super) fn majority(&self) -> usize {
         self.hosts.len() / 2 + 1
     }
 
@@ -245,7 +249,8 @@ impl World {
         let open = expiry::open(&replica.ledger);
         replica.expiry.on(now, expiry::Event::Leading(open));
         self.watch_expiry(host);
-        self.write(host, None);
+        let first = self.write(host, None);
+        self.hosts[host].replica.confirming.first = first;
         self.after(HEARTBEAT_MS, Due::Heartbeat { host, term });
     }
 
@@ -362,7 +367,7 @@ impl World {
     }
 
     /// Whether what a leader of this term says counts here.
-    fn heard(&mut self, from: usize, to: usize, term: u64) -> bool {
+    pub(super) fn heard(&mut self, from: usize, to: usize, term: u64) -> bool {
         let replica = &mut self.hosts[to].replica;
         if term < replica.term {
             let term = replica.term;
@@ -479,6 +484,7 @@ impl World {
             for lease in held {
                 self.granted(to, &lease);
             }
+            self.answer_reads(to);
         }
         let replica = &mut self.hosts[to].replica;
         replica.matched = replica.matched.max(len);
@@ -521,7 +527,7 @@ impl World {
             let replica = &mut self.hosts[host].replica;
             let place = replica.applied;
             if place >= replica.commit.min(replica.durable()) {
-                return;
+                return self.answer_reads(host);
             }
             replica.applied += 1;
             let command = replica.log[place].command.clone();

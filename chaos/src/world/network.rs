@@ -32,8 +32,27 @@ pub(super) enum Message {
     },
     /// A command for the leader.
     Propose { ask: u64, command: Box<Command> },
+    /// Up to where must be applied for this to be read?
+    ReadIndex { ask: u64 },
+    /// Does its leader still lead, in this term?
+    Confirm { term: u64, round: u64 },
+    /// It does, as far as this one knows.
+    Confirmed { term: u64, round: u64 },
+    /// Up to here.
+    ReadAt { ask: u64, place: usize },
     /// What it led to; nothing if the one who was asked does not lead.
     Answered { ask: u64, answer: Option<Answer> },
+}
+
+impl Message {
+    /// A budget that is set comes once: the ledger does not know the same command again, as it does
+    /// know a lease that is asked for twice.
+    fn may_be_doubled(&self) -> bool {
+        match self {
+            Self::Propose { command, .. } => !matches!(**command, Command::SetBudget { .. }),
+            _ => true,
+        }
+    }
 }
 
 impl World {
@@ -49,7 +68,7 @@ impl World {
         if !self.gets_through(from, to) || self.rng.chance(self.loss) {
             return;
         }
-        if self.rng.chance(DOUBLED) {
+        if message.may_be_doubled() && self.rng.chance(DOUBLED) {
             let ms = self.rng.within(1, MAX_DELAY_MS);
             let message = message.clone();
             self.after(ms, Due::Message { from, to, message });
@@ -79,6 +98,10 @@ impl World {
                 chain,
             } => self.install(from, to, term, log, &state, chain),
             Message::Propose { ask, command } => self.propose(from, to, ask, *command),
+            Message::ReadIndex { ask } => self.read_index(from, to, ask),
+            Message::Confirm { term, round } => self.confirm(from, to, term, round),
+            Message::Confirmed { term, round } => self.confirmed(from, to, term, round),
+            Message::ReadAt { ask, place } => self.read_at(to, ask, place),
             Message::Answered { ask, answer } => self.answered(to, ask, answer),
         }
     }
