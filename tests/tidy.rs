@@ -69,6 +69,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["node/src/", "chaos/"]),
     ("indicatif", &["node/src/", "chaos/src/commands/"]),
     ("tappers", &["chaos/src/real/line.rs"]),
+    ("todc_utils", &["chaos/src/linear.rs"]),
     ("toml", &["node/src/config.rs"]),
     ("tracing_subscriber", &["node/src/logging.rs"]),
 ];

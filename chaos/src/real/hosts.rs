@@ -53,6 +53,10 @@ impl Client {
         self.send(reqwest::Method::POST, path, Some(body)).await
     }
 
+    pub(super) async fn delete(&self, path: &str, body: &Value) -> Option<Value> {
+        self.send(reqwest::Method::DELETE, path, Some(body)).await
+    }
+
     async fn send(
         &self,
         method: reqwest::Method,

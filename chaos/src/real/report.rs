@@ -50,6 +50,8 @@ pub struct Report {
     pub acknowledged: usize,
     /// Writes that were refused or not answered.
     pub unanswered: u64,
+    /// Reads of keys and leases that were answered; they must fit what was written and granted.
+    pub reads: u64,
     /// Runs that hosts began.
     pub runs: u64,
     /// Leases that were granted.
@@ -110,6 +112,7 @@ pub(super) fn of(
         leader_kills: kills.len(),
         acknowledged: seen.acked.len(),
         unanswered: seen.failed,
+        reads: seen.reads,
         runs: seen.runs,
         grants: verdict.grants,
         entries: verdict.entries,
@@ -200,6 +203,7 @@ pub fn markdown(report: &Report) -> String {
             "writes refused or unanswered",
             report.unanswered.to_string(),
         ),
+        ("reads answered", report.reads.to_string()),
         (
             "runs begun, leases granted",
             format!("{}, {}", report.runs, report.grants),

@@ -36,7 +36,7 @@ pub(super) async fn of(hosts: &Hosts, seen: &Seen, began: Instant) -> Result<Ver
     let chains = chains(hosts).await?;
     let first = chains.first().map_or(&[][..], Vec::as_slice);
     verdict.entries = first.len();
-    let mut log = vec![];
+    let mut log = seen.history.clone();
     let mut tell = |what| log.push(Happened { at_ms: 0, what });
     let mut by_writer: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in first {

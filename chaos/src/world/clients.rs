@@ -281,7 +281,7 @@ fn operation(command: &Command, ask: &Ask) -> Option<Operation> {
             execution: execution.clone(),
             fence: *fence,
         },
-        (Command::Close { fence, .. }, Ask::Close(execution)) => Operation::Close {
+        (Command::Close { fence, .. }, Ask::Close(execution, _)) => Operation::Close {
             execution: execution.clone(),
             fence: *fence,
         },
@@ -295,7 +295,7 @@ fn outcome(asked: &Ask, answer: &Answer) -> Outcome {
         (Ask::Acquire(..), Answer::Granted { fence, .. }) => Outcome::Granted(*fence),
         (Ask::Acquire(..), Answer::Refused(Refusal::Held { fence, .. })) => Outcome::Held(*fence),
         (Ask::Renew(..), Answer::Renewed { .. }) => Outcome::Renewed,
-        (Ask::Close(_), Answer::Done { .. } | Answer::Refused(Refusal::AlreadyClosed(_))) => {
+        (Ask::Close(..), Answer::Done { .. } | Answer::Refused(Refusal::AlreadyClosed(_))) => {
             Outcome::Closed
         }
         (Ask::Write, Answer::Done { .. }) => Outcome::Written,
