@@ -1,5 +1,6 @@
 //! The driver: one value that owns foca and its timers.
 
+mod acquaint;
 mod claims;
 #[cfg(test)]
 mod tests;
@@ -146,6 +147,8 @@ pub struct Counts {
     pub refused_identities: u64,
     /// Profiles refused: a stranger's, or with a wrong signature.
     pub refused_profiles: u64,
+    /// How often this node itself took a member that did not answer for a suspect.
+    pub suspicions: u64,
 }
 
 /// All that a node knows, for an exchange.
@@ -358,6 +361,8 @@ impl Membership {
             });
         }
         while let Some((after, timer)) = self.runtime.to_schedule() {
+            let suspects = matches!(timer, foca::Timer::ChangeSuspectToDown { .. });
+            self.counts.suspicions += u64::from(suspects);
             self.timers.set(self.now + after, Alarm::Foca(timer));
         }
         while let Some(note) = self.runtime.to_notify() {
@@ -485,13 +490,13 @@ impl Membership {
         };
         let most = self.settings.tuning.max_members;
         self.counts.refused_members += theirs.members.len().saturating_sub(most) as u64;
-        let Some(known) = self.vouched(theirs.members.into_iter().take(most)) else {
+        let Some(news) = self.vouched(theirs.members.into_iter().take(most)) else {
             tracing::debug!("gossip: an exchange with a forged identity is not looked at");
             self.counts.refused_packets += 1;
             return;
         };
         // Others know it already, or exchange it themselves.
-        self.drive(out, |f, r| f.apply_many(known.into_iter(), false, r));
+        self.drive(out, |f, r| f.apply_many(news.into_iter(), false, r));
         let refused = self.profiles.refused();
         for profile in theirs.profiles.iter().take(most) {
             self.profiles.take(profile);

@@ -6,6 +6,7 @@ use super::{MAX_PACKET_BYTES, Membership};
 use crate::codec;
 use crate::identity::{Id, latest_life};
 use hale_model::NodeId;
+use std::collections::BTreeMap;
 
 /// What somebody's word of who a member is and where is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +34,24 @@ impl Membership {
         latest_life(self.settings.started_ms.saturating_add(since))
     }
 
-    /// What an identity that somebody tells is worth. Gossip repeats itself: a signature is looked
-    /// at only where the identity differs from the one that is known, and is of a later life.
+    /// What an identity that somebody tells is worth.
     fn worth(&self, id: &Id) -> Worth {
-        let (me, node) = (self.foca.identity(), id.contact.node);
+        let node = id.contact.node;
         let mut others = self.foca.iter_membership_state();
-        let has_room = others.len() < self.settings.tuning.max_members;
+        let known = others.find(|m| m.id().contact.node == node);
+        self.worth_beside(id, known.map(|m| m.id()))
+    }
+
+    /// What it is worth beside what is known of the same node, which is not looked at for this node
+    /// itself. Gossip repeats itself: a signature is looked at only where the identity differs from
+    /// the one that is known, and is of a later life.
+    fn worth_beside(&self, id: &Id, known: Option<&Id>) -> Worth {
+        let (me, node) = (self.foca.identity(), id.contact.node);
+        let members = self.foca.iter_membership_state().len();
+        let has_room = members < self.settings.tuning.max_members;
         let known = match node == me.contact.node {
             true => Some(me),
-            false => others.find(|m| m.id().contact.node == node).map(|m| m.id()),
+            false => known,
         };
         match known {
             None if !has_room => Worth::Stranger,
@@ -110,22 +120,30 @@ impl Membership {
         }
     }
 
-    /// The members that may be spoken of; nothing if one of them is not what it has said itself: who
-    /// tells that is not listened to.
+    /// Of the members that may be spoken of those that are news, in what they say or in how they are;
+    /// nothing if one of them is not what it has said itself: who tells that is not listened to.
     pub(super) fn vouched(
         &mut self,
         members: impl Iterator<Item = foca::Member<Id>>,
     ) -> Option<Vec<foca::Member<Id>>> {
-        let mut known = vec![];
+        // Looked up once: each of thousands would search thousands, here and in foca.
+        let known: BTreeMap<NodeId, foca::Member<Id>> = self
+            .foca
+            .iter_membership_state()
+            .map(|m| (m.id().contact.node, m.clone()))
+            .collect();
+        let mut news = vec![];
         for member in members {
-            let worth = self.worth(member.id());
+            let before = known.get(&member.id().contact.node);
+            let worth = self.worth_beside(member.id(), before.map(foca::Member::id));
             self.note(worth, member.id());
             match worth {
-                Worth::True => known.push(member),
+                Worth::True if before == Some(&member) => {}
+                Worth::True => news.push(member),
                 Worth::Forged => return None,
                 _ => {}
             }
         }
-        Some(known)
+        Some(news)
     }
 }
