@@ -3,6 +3,7 @@
 //! reads what happened and knows nothing of how it came about.
 
 pub mod event;
+pub mod gossip;
 mod histories;
 mod linear;
 pub mod oracle;

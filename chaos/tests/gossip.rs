@@ -1,13 +1,9 @@
 //! A cluster in memory: twenty nodes on a network that delays and loses packets, from one seed.
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-use hale_membership::{
-    Contact, Effect, Event, MAX_PACKET_BYTES, Member, Membership, Profile, Settings, State, Tip,
-    Tuning,
-};
-use hale_model::{Digest, HostName, Keypair, NodeId};
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use hale_chaos::gossip::Cluster;
+use hale_membership::{Event, Member, Membership, Profile, Settings, State, Tip, Tuning};
+use hale_model::Digest;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,269 +13,68 @@ fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-fn key(n: usize) -> Keypair {
-    Keypair::from_seed(&[n as u8 + 1; 32])
-}
-
-fn contact(n: usize) -> Contact {
-    Contact {
-        node: key(n).node_id(),
-        addr: format!("10.0.0.{n}:7701").parse().unwrap(),
-    }
-}
-
 fn profile(n: usize) -> Profile {
-    Profile {
-        host: HostName::new(format!("host-{n}")).unwrap(),
-        zone: format!("zone-{}", n % 3),
-        version: "1.0.0".into(),
-        http: Some(format!("10.0.0.{n}:7700")),
-        tags: [("service".to_owned(), "postgresql".to_owned())].into(),
-        chain: None,
-    }
+    Cluster::profile(n).unwrap()
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum What {
-    Packet {
-        from: usize,
-        to: usize,
-        bytes: Vec<u8>,
-    },
-    Everything {
-        to: usize,
-        bytes: Vec<u8>,
-    },
+fn profiles(w: &Cluster, n: usize) -> usize {
+    w.view(n).iter().filter(|m| m.profile.is_some()).count()
 }
 
-/// The network, its time and its nodes.
-struct World {
-    now: Duration,
-    nodes: Vec<Option<Membership>>,
-    started: Vec<Duration>,
-    flying: BinaryHeap<Reverse<(Duration, u64, What)>>,
-    sent: u64,
-    /// What the clock of nodes that start says at the beginning, in milliseconds since the epoch.
-    clock_ms: u64,
-    random: u64,
-    loss_percent: u64,
-    /// Pairs of nodes that can't talk.
-    cut: BTreeSet<(usize, usize)>,
-    downs: Vec<(Duration, usize, NodeId)>,
-    log: Vec<String>,
+fn seen(w: &Cluster, by: usize, of: usize) -> Member {
+    let mut view = w.view(by).into_iter();
+    view.find(|m| m.contact == w.contact(of)).unwrap()
 }
 
-impl World {
-    fn new(seed: u64, loss_percent: u64) -> Self {
-        Self {
-            now: Duration::ZERO,
-            nodes: vec![],
-            started: vec![],
-            flying: BinaryHeap::new(),
-            sent: 0,
-            clock_ms: 1_780_000_000_000,
-            random: seed | 1,
-            loss_percent,
-            cut: BTreeSet::new(),
-            downs: vec![],
-            log: vec![],
-        }
-    }
-
-    fn random(&mut self, below: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % below
-    }
-
-    fn membership(&mut self, n: usize) -> Membership {
-        let roster: BTreeSet<_> = (0..NODES).map(|n| key(n).node_id()).collect();
-        let settings = Settings {
-            key: key(n),
-            addr: contact(n).addr,
-            started_ms: self.clock_ms + self.now.as_millis() as u64,
-            seed: self.random(u64::MAX),
-            admit: Arc::new(move |node| roster.contains(node)),
-            tuning: Tuning::default(),
-        };
-        Membership::new(settings, &profile(n)).unwrap()
-    }
-
-    fn start(&mut self, n: usize, seeds: &[usize]) {
-        let membership = self.membership(n);
-        if self.nodes.len() == n {
-            self.nodes.push(None);
-            self.started.push(self.now);
-        }
-        self.nodes[n] = Some(membership);
-        self.started[n] = self.now;
-        let seeds = seeds.iter().map(|s| contact(*s)).collect();
-        self.give(n, Event::Join(seeds));
-    }
-
-    fn kill(&mut self, n: usize) {
-        self.nodes[n] = None;
-    }
-
-    fn give(&mut self, n: usize, event: Event) {
-        let local = self.now - self.started[n];
-        let Some(node) = &mut self.nodes[n] else {
-            return;
-        };
-        for effect in node.on(local, event) {
-            self.perform(n, effect);
-        }
-    }
-
-    fn index(node: NodeId) -> usize {
-        (0..NODES).find(|n| key(*n).node_id() == node).unwrap()
-    }
-
-    fn perform(&mut self, n: usize, effect: Effect) {
-        self.log.push(format!("{:?} {n} {effect:?}", self.now));
-        let delay = ms(1 + self.random(20));
-        match effect {
-            Effect::Send { to, bytes } => {
-                assert!(bytes.len() <= MAX_PACKET_BYTES);
-                let (to, lost) = (Self::index(to.node), self.random(100) < self.loss_percent);
-                if !lost && !self.cut.contains(&(n, to)) {
-                    self.fly(delay, What::Packet { from: n, to, bytes });
-                }
-            }
-            Effect::Exchange { with } => {
-                let with = Self::index(with.node);
-                if let (Some(a), Some(b)) = (&self.nodes[n], &self.nodes[with])
-                    && !self.cut.contains(&(n, with))
-                {
-                    let (a, b) = (a.everything().unwrap(), b.everything().unwrap());
-                    self.fly(delay, What::Everything { to: with, bytes: a });
-                    self.fly(delay, What::Everything { to: n, bytes: b });
-                }
-            }
-            Effect::Down(c) => self.downs.push((self.now, n, c.node)),
-            Effect::Up(_) | Effect::Rejoined { .. } => {}
-        }
-    }
-
-    fn fly(&mut self, delay: Duration, what: What) {
-        self.sent += 1;
-        self.flying
-            .push(Reverse((self.now + delay, self.sent, what)));
-    }
-
-    /// Steps from one thing that happens to the next, for so long or until it is so.
-    fn run(&mut self, so_long: Duration, until: impl Fn(&Self) -> bool) -> bool {
-        let end = self.now + so_long;
-        while self.now < end {
-            if until(self) {
-                return true;
-            }
-            let timers = self
-                .nodes
-                .iter()
-                .zip(&self.started)
-                .filter_map(|(n, s)| Some(n.as_ref()?.next_deadline()? + *s));
-            let packet = self.flying.peek().map(|Reverse((at, _, _))| *at);
-            let Some(next) = timers.chain(packet).min() else {
-                break;
-            };
-            self.now = self.now.max(next.min(end));
-            while self
-                .flying
-                .peek()
-                .is_some_and(|Reverse((at, _, _))| *at <= self.now)
-            {
-                match self.flying.pop().unwrap().0.2 {
-                    What::Packet { from, to, bytes } => {
-                        self.give(
-                            to,
-                            Event::Packet {
-                                from: key(from).node_id(),
-                                bytes,
-                            },
-                        );
-                    }
-                    What::Everything { to, bytes } => self.give(to, Event::Everything(bytes)),
-                }
-            }
-            for n in 0..self.nodes.len() {
-                self.give(n, Event::Tick);
-            }
-        }
-        until(self)
-    }
-
-    fn view(&self, n: usize) -> Vec<Member> {
-        self.nodes[n]
-            .as_ref()
-            .map(Membership::members)
-            .unwrap_or_default()
-    }
-
-    fn alive(&self, n: usize) -> usize {
-        self.view(n)
-            .iter()
-            .filter(|m| m.state != State::Down)
-            .count()
-    }
-
-    fn all_see(&self, alive: usize) -> bool {
-        (0..self.nodes.len())
-            .filter(|n| self.nodes[*n].is_some())
-            .all(|n| self.alive(n) == alive)
-    }
-
-    fn profiles(&self, n: usize) -> usize {
-        self.view(n).iter().filter(|m| m.profile.is_some()).count()
-    }
+/// Who was taken for dead.
+fn downs(w: &Cluster) -> Vec<usize> {
+    let downs = w.heard.iter().filter(|h| !h.up);
+    downs.map(|h| h.of).collect()
 }
 
 /// All nodes started one after the other through the first.
-fn formed(seed: u64, loss_percent: u64) -> World {
-    let mut w = World::new(seed, loss_percent);
+fn formed(seed: u64, loss_percent: u64) -> Cluster {
+    let mut w = Cluster::new(NODES, seed, loss_percent);
     for n in 0..NODES {
-        w.start(n, &[0]);
-        w.run(ms(20), |_| false);
+        w.start(n, &[0]).unwrap();
+        w.run(ms(20));
     }
-    assert!(w.run(ms(30_000), |w| w.all_see(NODES)), "not formed");
+    assert!(w.run_until(ms(30_000), |w| w.all_see(NODES)), "not formed");
     w
 }
 
 #[test]
 fn twenty_nodes_find_each_other_through_one_seed() {
     let mut w = formed(1, 0);
-    assert!(w.now < ms(5_000), "it took {:?}", w.now);
-    let know = |w: &World| (0..NODES).all(|n| w.profiles(n) == NODES);
-    assert!(w.run(ms(60_000), know), "profiles are not known everywhere");
-    let seen = w
-        .view(7)
-        .into_iter()
-        .find(|m| m.contact == contact(3))
-        .unwrap();
-    assert_eq!(seen.profile, Some(profile(3)));
+    assert!(w.now() < ms(5_000), "it took {:?}", w.now());
+    let know = |w: &Cluster| (0..NODES).all(|n| profiles(w, n) == NODES);
+    assert!(
+        w.run_until(ms(60_000), know),
+        "profiles are not known everywhere"
+    );
+    assert_eq!(seen(&w, 7, 3).profile, Some(profile(3)));
 }
 
 #[test]
 fn a_death_is_known_everywhere_within_ten_seconds() {
     let mut w = formed(2, 0);
-    w.run(ms(5_000), |_| false);
-    let died = w.now;
+    w.run(ms(5_000));
+    let died = w.now();
     w.kill(11);
     assert!(
-        w.run(ms(30_000), |w| w.all_see(NODES - 1)),
+        w.run_until(ms(30_000), |w| w.all_see(NODES - 1)),
         "it was not noticed"
     );
-    assert!(w.now - died < ms(10_000), "it took {:?}", w.now - died);
-    assert!(w.downs.iter().all(|(_, _, node)| *node == contact(11).node));
+    assert!(w.now() - died < ms(10_000), "it took {:?}", w.now() - died);
+    assert!(downs(&w).iter().all(|n| *n == 11));
 }
 
 #[test]
 fn nobody_is_taken_for_dead_while_one_packet_in_twenty_is_lost() {
     for seed in 3..5 {
         let mut w = formed(seed, 5);
-        w.run(ms(120_000), |_| false);
-        assert_eq!(w.downs, [], "seed {seed}");
+        w.run(ms(120_000));
+        assert_eq!(downs(&w), Vec::<usize>::new(), "seed {seed}");
         assert!(w.all_see(NODES));
     }
 }
@@ -288,48 +83,44 @@ fn nobody_is_taken_for_dead_while_one_packet_in_twenty_is_lost() {
 fn a_node_that_was_restarted_is_alive_again_at_once() {
     let mut w = formed(6, 0);
     w.kill(4);
-    assert!(w.run(ms(20_000), |w| w.all_see(NODES - 1)));
-    w.start(4, &[9, 0]);
+    assert!(w.run_until(ms(20_000), |w| w.all_see(NODES - 1)));
+    w.start(4, &[9, 0]).unwrap();
     // An epidemic may miss one: that one hears of it by a probe, or an exchange.
-    let nearly_all = |w: &World| (0..NODES).filter(|n| w.alive(*n) == NODES).count() >= NODES - 1;
-    assert!(w.run(ms(3_000), nearly_all), "nobody hears of it");
-    assert!(w.run(ms(20_000), |w| w.all_see(NODES)));
+    let nearly_all = |w: &Cluster| (0..NODES).filter(|n| w.alive(*n) == NODES).count() >= NODES - 1;
+    assert!(w.run_until(ms(3_000), nearly_all), "nobody hears of it");
+    assert!(w.run_until(ms(20_000), |w| w.all_see(NODES)));
 }
 
 #[test]
 fn a_node_whose_clock_was_put_back_is_alive_again_for_all() {
     let mut w = formed(14, 2);
     w.kill(4);
-    w.run(ms(1_000), |_| false);
+    w.run(ms(1_000));
     w.clock_ms -= 30 * 24 * 3_600_000;
-    w.start(4, &[9, 0]);
-    let back = w.now;
-    w.run(ms(8_000), |_| false);
-    let lives = |w: &World, n| {
-        let view = w.view(n);
-        let seen = view.iter().find(|m| m.contact == contact(4)).unwrap();
-        seen.state == State::Alive
-    };
-    let all = |w: &World| (0..NODES).all(|n| lives(w, n)) && w.all_see(NODES);
-    assert!(w.run(ms(20_000), all), "it is not alive for all");
-    assert!(w.now - back < ms(20_000), "it took {:?}", w.now - back);
+    w.start(4, &[9, 0]).unwrap();
+    let back = w.now();
+    w.run(ms(8_000));
+    let lives = |w: &Cluster, n| seen(w, n, 4).state == State::Alive;
+    let all = |w: &Cluster| (0..NODES).all(|n| lives(w, n)) && w.all_see(NODES);
+    assert!(w.run_until(ms(20_000), all), "it is not alive for all");
+    assert!(w.now() - back < ms(20_000), "it took {:?}", w.now() - back);
     assert_eq!(w.view(0).len(), NODES);
 }
 
 #[test]
 fn seeds_are_asked_until_one_answers() {
-    let mut w = World::new(7, 0);
+    let mut w = Cluster::new(NODES, 7, 0);
     for n in 0..3 {
-        w.start(n, &[]);
+        w.start(n, &[]).unwrap();
     }
     for n in 0..3 {
         w.kill(n);
     }
-    w.start(3, &[0, 1]);
-    w.run(ms(20_000), |_| false);
+    w.start(3, &[0, 1]).unwrap();
+    w.run(ms(20_000));
     assert_eq!(w.alive(3), 1);
-    w.start(1, &[]);
-    assert!(w.run(ms(20_000), |w| w.alive(3) == 2 && w.alive(1) == 2));
+    w.start(1, &[]).unwrap();
+    assert!(w.run_until(ms(20_000), |w| w.alive(3) == 2 && w.alive(1) == 2));
 }
 
 #[test]
@@ -341,12 +132,12 @@ fn two_halves_find_each_other_again() {
         .filter(|(a, b)| (*a < half) != (*b < half))
         .collect();
     assert!(
-        w.run(ms(60_000), |w| w.all_see(half)),
+        w.run_until(ms(60_000), |w| w.all_see(half)),
         "the halves do not notice"
     );
     w.cut.clear();
     assert!(
-        w.run(ms(180_000), |w| w.all_see(NODES)),
+        w.run_until(ms(180_000), |w| w.all_see(NODES)),
         "the halves stay apart"
     );
 }
@@ -355,17 +146,17 @@ fn two_halves_find_each_other_again() {
 fn who_leaves_is_down_everywhere_soon() {
     let mut w = formed(9, 0);
     w.give(5, Event::Leave);
-    w.run(ms(200), |_| false);
+    w.run(ms(200));
     w.kill(5);
-    let left = w.now;
-    assert!(w.run(ms(20_000), |w| w.all_see(NODES - 1)));
-    assert!(w.now - left < ms(3_000), "it took {:?}", w.now - left);
+    let left = w.now();
+    assert!(w.run_until(ms(20_000), |w| w.all_see(NODES - 1)));
+    assert!(w.now() - left < ms(3_000), "it took {:?}", w.now() - left);
 }
 
 #[test]
 fn a_changed_profile_is_heard_everywhere_and_not_told_all_the_time() {
     let mut w = formed(10, 0);
-    w.run(ms(10_000), |_| false);
+    w.run(ms(10_000));
     for size in 1..=500 {
         let chain = Some(Tip {
             size,
@@ -378,21 +169,15 @@ fn a_changed_profile_is_heard_everywhere_and_not_told_all_the_time() {
                 ..profile(2)
             }),
         );
-        w.run(ms(10), |_| false);
+        w.run(ms(10));
     }
-    let heard = |w: &World| {
+    let heard = |w: &Cluster| {
         (0..NODES).all(|n| {
-            let seen = w
-                .view(n)
-                .into_iter()
-                .find(|m| m.contact == contact(2))
-                .unwrap();
-            seen.profile
-                .and_then(|p| p.chain)
-                .is_some_and(|t| t.size == 500)
+            let chain = seen(w, n, 2).profile.and_then(|p| p.chain);
+            chain.is_some_and(|t| t.size == 500)
         })
     };
-    assert!(w.run(ms(60_000), heard));
+    assert!(w.run_until(ms(60_000), heard));
 }
 
 #[test]
@@ -400,8 +185,8 @@ fn one_seed_gives_one_history() {
     let history = |seed| {
         let mut w = formed(seed, 5);
         w.kill(3);
-        w.run(ms(20_000), |_| false);
-        w.log
+        w.run(ms(20_000));
+        w.trace()
     };
     assert_eq!(history(11), history(11));
     assert_ne!(history(11), history(12));
@@ -410,77 +195,52 @@ fn one_seed_gives_one_history() {
 #[test]
 fn a_liar_is_not_believed() {
     let mut w = formed(12, 0);
-    let stolen = w.nodes[1].as_mut().unwrap().everything().unwrap();
+    let stolen = w.node(1).unwrap().everything().unwrap();
     // A packet that says to be from another than its connection's owner.
-    let packet = loop {
-        w.run(ms(50), |_| false);
-        if let Some(Reverse((_, _, What::Packet { from: 1, to, bytes }))) = w
-            .flying
-            .iter()
-            .find(|f| matches!(f.0.2, What::Packet { from: 1, .. }))
-        {
-            break (*to, bytes.clone());
+    let (to, bytes) = loop {
+        w.run(ms(50));
+        if let Some(packet) = w.packet_from(1) {
+            break packet;
         }
     };
-    let before = w.nodes[packet.0].as_ref().unwrap().counts().refused_packets;
-    w.give(
-        packet.0,
-        Event::Packet {
-            from: key(2).node_id(),
-            bytes: packet.1,
-        },
-    );
-    assert_eq!(
-        w.nodes[packet.0].as_ref().unwrap().counts().refused_packets,
-        before + 1
-    );
+    let refused = |w: &Cluster, n: usize| w.node(n).unwrap().counts().refused_packets;
+    let before = refused(&w, to);
+    let from = w.contact(2).node;
+    w.give(to, Event::Packet { from, bytes });
+    assert_eq!(refused(&w, to), before + 1);
     // Garbage, and an exchange cut short.
-    w.give(
-        0,
-        Event::Packet {
-            from: key(2).node_id(),
-            bytes: vec![7; 300],
-        },
-    );
-    w.give(
-        0,
-        Event::Packet {
-            from: key(2).node_id(),
-            bytes: vec![0; 5_000],
-        },
-    );
+    for bytes in [vec![7; 300], vec![0; 5_000]] {
+        w.give(0, Event::Packet { from, bytes });
+    }
     w.give(0, Event::Everything(stolen[..stolen.len() / 2].to_vec()));
-    assert!(w.nodes[0].as_ref().unwrap().counts().refused_packets >= 3);
+    assert!(refused(&w, 0) >= 3);
     assert!(w.all_see(NODES));
 }
 
 #[test]
 fn a_node_off_the_roster_is_down_whatever_it_says() {
     let mut w = formed(13, 0);
-    w.give(0, Event::Evict(key(6).node_id()));
-    let seen = w
-        .view(0)
-        .into_iter()
-        .find(|m| m.contact == contact(6))
-        .unwrap();
+    let gone = w.contact(6).node;
+    w.give(0, Event::Evict(gone));
+    let seen = seen(&w, 0, 6);
     assert_eq!((seen.state, seen.profile), (State::Down, None));
 }
 
 /// What a member tells in an exchange that takes all others for down.
-fn slander(world: &World, of: &[usize], told: usize) -> Vec<u8> {
+fn slander(world: &Cluster, of: &[usize], told: usize) -> Vec<u8> {
     let settings = Settings {
-        key: key(4),
-        addr: contact(4).addr,
+        key: world.key(4).clone(),
+        addr: world.contact(4).addr,
         started_ms: world.clock_ms,
         seed: 7,
         admit: Arc::new(|_| true),
         tuning: Tuning::default(),
     };
     let mut liar = Membership::new(settings, &profile(4)).unwrap();
-    let known = world.nodes[told].as_ref().unwrap().everything().unwrap();
+    let known = world.node(told).unwrap().everything().unwrap();
     liar.on(ms(1), Event::Everything(known));
     for n in of {
-        liar.on(ms(1), Event::Evict(key(*n).node_id()));
+        liar.on(ms(1), Event::Evict(world.contact(*n).node));
     }
     liar.everything().unwrap()
 }
@@ -488,26 +248,19 @@ fn slander(world: &World, of: &[usize], told: usize) -> Vec<u8> {
 #[test]
 fn members_that_are_slandered_again_and_again_are_soon_alive_for_all_again() {
     for seed in 1..20 {
-        let mut world = World::new(seed, 2);
+        let mut world = Cluster::new(5, seed, 2);
         for n in 0..4 {
-            world.start(n, &[0]);
+            world.start(n, &[0]).unwrap();
         }
         // The liar says what it says and answers nobody.
-        world.nodes.push(None);
-        world.started.push(Duration::ZERO);
-        let all_alive = |w: &World| {
-            let alive = |n: &Membership| {
-                let members = n.members();
-                let lives = |n: usize| {
-                    let found = members.iter().find(|m| m.contact == contact(n));
-                    found.is_some_and(|m| m.state == State::Alive)
-                };
-                (0..4).all(lives)
-            };
-            w.nodes.iter().flatten().all(alive)
+        let lives = |w: &Cluster, by, of| {
+            let view = w.view(by);
+            let found = view.iter().find(|m| m.contact == w.contact(of));
+            found.is_some_and(|m| m.state == State::Alive)
         };
+        let all_alive = |w: &Cluster| (0..4).all(|by| (0..4).all(|of| lives(w, by, of)));
         assert!(
-            world.run(ms(20_000), all_alive),
+            world.run_until(ms(20_000), all_alive),
             "seed {seed}: they never met"
         );
         for round in 0..25usize {
@@ -517,10 +270,10 @@ fn members_that_are_slandered_again_and_again_are_soon_alive_for_all_again() {
             let bytes = slander(&world, &others, told);
             world.give(told, Event::Everything(bytes));
             let pause = ms(world.random(400));
-            world.run(pause, |_| false);
+            world.run(pause);
         }
         assert!(
-            world.run(ms(8_000), all_alive),
+            world.run_until(ms(8_000), all_alive),
             "seed {seed}: they are not all alive again"
         );
     }
