@@ -21,7 +21,8 @@ enum Command {
     #[command(after_help = "Examples:
   hale-chaos sim --seed 1 --runs 1000
   hale-chaos sim --seed 42 --runs 1 --log events.jsonl   what happened in one world
-  hale-chaos sim --seed 42 --runs 1 --without 3,7        the same, without two of its faults")]
+  hale-chaos sim --seed 42 --runs 1 --without 3,7        the same, without two of its faults
+  hale-chaos sim --world seats --runs 1000               who joins, who votes, instead of runs")]
     Sim(sim::Sim),
     /// Makes a cluster of hale processes on this machine, breaks its hosts, disks, clocks and network
     /// while clients write and contend for leases, and judges it; exits with 1 if anything did not

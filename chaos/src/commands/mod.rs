@@ -1,4 +1,5 @@
 //! One file a subcommand.
 
 pub(crate) mod real;
+mod seats;
 pub(crate) mod sim;

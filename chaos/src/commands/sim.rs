@@ -6,26 +6,39 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Which world.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Runs under leases, and the ledger that grants them.
+    Runs,
+    /// Nodes that join, fail and are removed, and the seats of the group. Each world draws its own
+    /// hosts; --incidents, --without and --no-shrink are not for it.
+    Seats,
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Sim {
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = Kind::Runs)]
+    world: Kind,
     /// The first seed.
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub(super) seed: u64,
     /// How many worlds, each with the next seed.
     #[arg(long, default_value_t = 100)]
-    runs: u64,
+    pub(super) runs: u64,
     /// Hosts in each; all of them vote.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=15))]
     hosts: u64,
     /// Virtual minutes in which incidents and faults begin; ten more follow in which all may end.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1440))]
-    minutes: u64,
+    pub(super) minutes: u64,
     /// Faults in each.
     #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u64).range(0..=10_000))]
-    faults: u64,
+    pub(super) faults: u64,
     /// Incidents in each.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     incidents: u64,
@@ -37,13 +50,13 @@ pub(crate) struct Sim {
     without: Vec<usize>,
     /// Writes every event as a JSON line.
     #[arg(long)]
-    log: Option<PathBuf>,
+    pub(super) log: Option<PathBuf>,
     /// Does not make the schedule of a failing world shorter.
     #[arg(long)]
     no_shrink: bool,
     /// Prints one JSON object in the end.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Puts a classic mistake into every world, which then should fail.
     #[cfg(feature = "planted")]
     #[arg(long, value_parser = mistake)]
@@ -104,21 +117,15 @@ impl Sim {
 }
 
 /// How many worlds failed that are shown in full; of the others only the seed.
-const SHOWN: usize = 5;
+pub(super) const SHOWN: usize = 5;
 
 /// How many worlds failed.
 pub(crate) fn run(asked: &Sim) -> std::io::Result<usize> {
+    if asked.world == Kind::Seats {
+        return super::seats::run(asked);
+    }
     let scenario = asked.scenario();
-    let with_path = |e: std::io::Error, path: &PathBuf| {
-        let why = format!("the event log {} can't be written: {e}", path.display());
-        std::io::Error::new(e.kind(), why)
-    };
-    let mut log = match &asked.log {
-        Some(path) => Some(BufWriter::new(
-            File::create(path).map_err(|e| with_path(e, path))?,
-        )),
-        None => None,
-    };
+    let mut log = event_log(asked)?;
     let mut out = std::io::stdout().lock();
     let bar = progress(asked.runs);
     let began = Instant::now();
@@ -143,7 +150,7 @@ pub(crate) fn run(asked: &Sim) -> std::io::Result<usize> {
     })?;
     bar.finish_and_clear();
     if let (Some(log), Some(path)) = (&mut log, &asked.log) {
-        log.flush().map_err(|e| with_path(e, path))?;
+        log.flush().map_err(|e| with_path(&e, path))?;
     }
     let per_minute = asked.runs as f64 / began.elapsed().as_secs_f64() * 60.0;
     if asked.json {
@@ -172,7 +179,21 @@ pub(crate) fn run(asked: &Sim) -> std::io::Result<usize> {
     Ok(failed.len())
 }
 
-fn progress(runs: u64) -> indicatif::ProgressBar {
+fn with_path(e: &std::io::Error, path: &Path) -> std::io::Error {
+    let why = format!("the event log {} can't be written: {e}", path.display());
+    std::io::Error::new(e.kind(), why)
+}
+
+/// The file that every event is written to, if one was asked for.
+pub(super) fn event_log(asked: &Sim) -> std::io::Result<Option<BufWriter<File>>> {
+    let Some(path) = &asked.log else {
+        return Ok(None);
+    };
+    let file = File::create(path).map_err(|e| with_path(&e, path))?;
+    Ok(Some(BufWriter::new(file)))
+}
+
+pub(super) fn progress(runs: u64) -> indicatif::ProgressBar {
     if runs < 2 || !std::io::stderr().is_terminal() {
         return indicatif::ProgressBar::hidden();
     }
@@ -214,7 +235,7 @@ fn show(
 }
 
 /// The commit of the working copy that this is run in, if it is one.
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let asked = std::process::Command::new("git")
         .args([
             "-C",
