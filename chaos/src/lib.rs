@@ -9,6 +9,7 @@ mod linear;
 pub mod oracle;
 pub mod real;
 pub mod rng;
+pub mod scale;
 pub mod seats;
 pub mod shrink;
 pub mod sim;
