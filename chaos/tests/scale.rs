@@ -4,6 +4,7 @@ use hale_chaos::scale::gossip;
 use serde_json::Value;
 use std::process::{Command, Output};
 
+#[allow(clippy::unwrap_used, reason = "a test's helper")]
 fn scale(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hale-chaos"));
     command.arg("scale").args(args).output().unwrap()
