@@ -6,6 +6,7 @@ use super::tool::{found, run};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// How large it is, in bytes; the file is sparse.
 const SIZE: u64 = 2 << 30;
@@ -50,27 +51,23 @@ impl Disk {
 
     fn mount(&self, how: &str) -> Result<(), String> {
         let options = format!("loop,{how}");
-        run(
-            "mount",
-            &["-o", &options, &text(&self.image), &text(&self.at)],
-        )
+        let args = ["-o", &options, &text(&self.image), &text(&self.at)];
+        // The system may still be letting go of what was mounted there.
+        patiently(|| run("mount", &args))
     }
 
-    /// A child of a host may have to end first.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "nothing else can be done meanwhile, and the clients have a worker of their own"
-    )]
     fn unmount(&self) -> Result<(), String> {
-        let mut why = String::new();
-        for _ in 0..100 {
-            match run("umount", &[&text(&self.at)]) {
-                Ok(()) => return Ok(()),
-                Err(e) => why = e,
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        Err(why)
+        // A child of a host may have to end first.
+        patiently(|| match self.is_mounted() {
+            true => run("umount", &[&text(&self.at)]),
+            false => Ok(()),
+        })
+    }
+
+    fn is_mounted(&self) -> bool {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let at = text(&self.at);
+        mounts.lines().any(|l| l.split(' ').nth(1) == Some(&at))
     }
 
     fn ballast(&self) -> PathBuf {
@@ -154,6 +151,23 @@ pub(super) fn sweep() {
             let _ = run("umount", &["-l", at]);
         }
     }
+}
+
+/// Tries for ten seconds, and gives what came of the last time.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nothing else can be done meanwhile, and the clients have a worker of their own"
+)]
+fn patiently(mut act: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let mut done = act();
+    for _ in 0..100 {
+        if done.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        done = act();
+    }
+    done
 }
 
 fn text(path: &Path) -> String {
