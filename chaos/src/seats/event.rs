@@ -81,6 +81,8 @@ pub enum What {
         change: String,
         /// Who would vote then; nothing if that does not change.
         voters: Option<Nodes>,
+        /// Whether it is the second half of a change that a leader before left half done.
+        finishes: bool,
     },
     /// What was begun last in this term is done, or was lost.
     Ends {

@@ -126,17 +126,21 @@ impl World {
         }
     }
 
-    /// The faults end. Who votes comes back, so that something can be decided at all; of the others
-    /// that are down some stay so.
+    /// The faults end. Of the nodes that are down some stay so, but as many voters come back as it
+    /// takes to decide anything at all.
     pub(super) fn come_to_rest(&mut self) {
-        let voters = self.raft.all_voters();
         for n in 0..self.nodes.len() {
             let node = &mut self.nodes[n];
             node.cut_until_ms = node.cut_until_ms.min(self.now_ms);
             node.slandered_until_ms = node.slandered_until_ms.min(self.now_ms);
             node.lags_until_ms = 0;
             node.unfit_until_ms = 0;
-            if voters.contains(&n) || self.rng.chance(700) {
+            if self.rng.chance(500) {
+                self.start(n);
+            }
+        }
+        for n in 0..self.nodes.len() {
+            if !self.raft.goes_on(self, None) && self.nodes[n].comes_ms <= self.now_ms {
                 self.start(n);
             }
         }

@@ -55,6 +55,23 @@ impl Raft {
         sets.all(|set| set.iter().filter(counts).count() > set.len() / 2)
     }
 
+    /// Who votes once what is under way is done, if that changes it: that counts as soon as it is in
+    /// the leader's log, as in Raft.
+    fn next_voters(&self, world: &World) -> Option<Nodes> {
+        match &self.under_way.as_ref()?.change {
+            Change::SetVoters(ids) | Change::FinishJoint(ids) => Some(world.places(ids)),
+            _ => None,
+        }
+    }
+
+    /// Whether what is under way can be decided, and what comes after it.
+    pub(super) fn goes_on(&self, world: &World, without: Option<usize>) -> bool {
+        let counts = |n: &&usize| world.answers(**n) && Some(**n) != without;
+        let next = self.next_voters(world);
+        let has_next = next.is_none_or(|next| next.iter().filter(counts).count() > next.len() / 2);
+        has_next && self.has_majority(world, without)
+    }
+
     /// Whether somebody leads who can have something written.
     pub(super) fn can_write(&self, world: &World) -> bool {
         let leads = self.leader.is_some_and(|l| world.is_reached(l));
@@ -63,9 +80,11 @@ impl Raft {
 
     /// Whether a majority is left without this one.
     pub(super) fn can_spare(&self, world: &World, n: usize) -> bool {
-        let votes = |set: &Nodes| set.contains(&n);
-        let has_vote = votes(&self.voters) || self.joint.as_ref().is_some_and(votes);
-        !has_vote || self.has_majority(world, Some(n))
+        let is_next = self
+            .next_voters(world)
+            .is_some_and(|next| next.contains(&n));
+        let votes = is_next || self.all_voters().contains(&n);
+        !votes || self.goes_on(world, Some(n))
     }
 
     /// Who votes, both halves of them while they change.
@@ -113,6 +132,7 @@ impl World {
             term: self.raft.term,
             change: change.to_string(),
             voters,
+            finishes: matches!(change, Change::FinishJoint(_)),
         });
         self.raft.under_way = Some(UnderWay {
             change,
@@ -217,17 +237,11 @@ impl World {
 
     /// What is under way is committed once majorities have it.
     fn carry_on(&mut self) {
+        let can_commit = self.raft.goes_on(self, None);
         let Some(UnderWay { change, at_ms }) = self.raft.under_way.take() else {
             return;
         };
-        let has_new = match &change {
-            Change::SetVoters(ids) | Change::FinishJoint(ids) => {
-                let new = self.places(ids);
-                new.iter().filter(|n| self.answers(**n)).count() > new.len() / 2
-            }
-            _ => true,
-        };
-        if at_ms > self.now_ms || !has_new || !self.raft.has_majority(self, None) {
+        if at_ms > self.now_ms || !can_commit {
             self.raft.under_way = Some(UnderWay { change, at_ms });
             return;
         }

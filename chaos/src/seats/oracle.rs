@@ -192,7 +192,15 @@ impl Judge {
                 term,
                 change,
                 voters,
-            } => self.begins(at_ms, *term, change, voters.as_ref()),
+                finishes,
+            } => {
+                self.begins(at_ms, *term, change);
+                // Those who vote now have to take the decision, those who vote then to keep it.
+                let deciding = (!finishes).then(|| self.voters.clone());
+                for voters in deciding.iter().chain(voters) {
+                    self.counted_on(at_ms, voters);
+                }
+            }
             What::Ends { term } => {
                 self.changing.remove(term);
             }
@@ -228,20 +236,22 @@ impl Judge {
         }
     }
 
-    fn begins(&mut self, at_ms: u64, term: u64, change: &str, voters: Option<&Nodes>) {
+    fn begins(&mut self, at_ms: u64, term: u64, change: &str) {
         if !self.changing.insert(term) {
             let change = change.to_owned();
             self.wrong.push(Violation::TwoAtOnce { at_ms, change });
         }
-        // Who died a moment ago can't be known to be dead.
-        let counts = |n: &usize| {
+    }
+
+    /// Whether a majority of these could be taken for alive: who died a moment ago can't be known to
+    /// be dead.
+    fn counted_on(&mut self, at_ms: u64, voters: &Nodes) {
+        let counts = |n: &&usize| {
             let down = self.down_since.get(n);
             down.is_none_or(|since| at_ms - since < NOTICED_MS)
         };
-        if let Some(voters) = voters {
-            let up = voters.iter().filter(|n| counts(n)).count();
-            self.quorum(at_ms, voters, up);
-        }
+        let up = voters.iter().filter(counts).count();
+        self.quorum(at_ms, voters, up);
     }
 
     /// Whether so many are a majority of these.

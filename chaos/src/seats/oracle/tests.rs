@@ -18,6 +18,7 @@ fn begins(term: u64, voters: &[usize]) -> What {
         term,
         change: format!("{voters:?} vote"),
         voters: Some(nodes(voters)),
+        finishes: false,
     }
 }
 
@@ -125,6 +126,15 @@ fn every_kind_of_violation_is_found() {
         all(
             vec![(20, down(1)), (20, down(2)), (21, group(&[0, 1, 2], &[]))],
             "1 of the voters {0, 1, 2}",
+        ),
+        all(
+            vec![
+                (20, down(1)),
+                (20, down(2)),
+                (20, down(3)),
+                (60, begins(1, &[0, 4, 5])),
+            ],
+            "2 of the voters {0, 1, 2, 3, 4}",
         ),
         all(vec![(20, group(&[0, 1], &[]))], "2 vote"),
         all(vec![(20, group(&[0, 1, 2, 3, 4, 5, 6], &[]))], "7 vote"),
