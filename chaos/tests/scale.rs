@@ -1,4 +1,5 @@
 //! The study of growth, with small clusters.
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use hale_chaos::scale::gossip;
 use serde_json::Value;

@@ -48,7 +48,7 @@ pub enum What {
     Enrolled {
         /// Which.
         node: usize,
-        /// By which token; the founder comes without one.
+        /// By which token; who founds the cluster comes without one.
         token: Option<String>,
     },
     /// A node was taken off the roster.
