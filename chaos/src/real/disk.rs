@@ -21,6 +21,30 @@ pub(super) struct Disk {
     is_frozen: bool,
 }
 
+/// A directory below which disks are mounted, so that a disk that is unmounted is unmounted everywhere:
+/// processes with mounts of their own, such as those of `ip netns exec`, would keep a copy of it, and
+/// it could not be mounted anew. Taken away when dropped.
+#[derive(Debug)]
+pub(super) struct Shared(PathBuf);
+
+impl Shared {
+    /// Makes a directory one; where that can't be done no disk can be mounted either.
+    pub(super) fn make(dir: &Path) -> Option<Self> {
+        let at = text(dir);
+        run("mount", &["--bind", &at, &at]).ok()?;
+        let this = Self(dir.to_owned());
+        run("mount", &["--make-shared", &at]).ok()?;
+        Some(this)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Lazily, as the disks below it.
+        let _ = run("umount", &["-l", &text(&self.0)]);
+    }
+}
+
 /// What a power loss takes; without it a disk can only be filled and frozen.
 const SHUTDOWN: &str = "xfs_io";
 

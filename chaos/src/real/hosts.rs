@@ -29,6 +29,8 @@ pub(super) struct Hosts {
     /// Why there are no namespaces, if there are none.
     pub(super) loopback: Option<String>,
     pub(super) dir: PathBuf,
+    /// Dropped after the hosts and their disks.
+    shared: Option<disk::Shared>,
     http: reqwest::Client,
     token: String,
     /// What the hosts do not run yet and shall, if they began with something older.
@@ -90,6 +92,7 @@ impl Hosts {
         disk::sweep();
         let made = fs::create_dir_all(dir.join("playbooks"));
         made.map_err(RealError::io(format!("{} can't be made", dir.display())))?;
+        let shared = disk::Shared::make(&dir);
         let (network, loopback) = match plan.loopback {
             true => (None, Some("as asked".to_owned())),
             false => match Network::make(plan.hosts) {
@@ -109,6 +112,7 @@ impl Hosts {
             loopback,
             http,
             dir,
+            shared,
             token: String::new(),
             newer: plan.from.as_ref().map(|_| plan.hale.clone()),
         };
@@ -304,6 +308,7 @@ impl Hosts {
             host.kill();
         }
         self.all.clear();
+        self.shared = None;
         if remove {
             // What can't be removed is only in the way.
             let _ = fs::remove_dir_all(&self.dir);
