@@ -12,8 +12,8 @@ fn scale(args: &[&str]) -> Output {
 }
 
 #[test]
-fn thirty_nodes_hear_of_joins_and_deaths_and_one_seed_is_one_run() {
-    let study = |seed| gossip::study(30, seed, |_| {}).unwrap();
+fn twenty_nodes_hear_of_joins_and_deaths_and_one_seed_is_one_run() {
+    let study = |seed| gossip::study(20, seed, |_| {}).unwrap();
     let one = study(4);
     assert_eq!((one.joins.unknown, one.deaths.unknown), (0, 0));
     assert!(one.joins.all_max_s.unwrap() < one.deaths.all_max_s.unwrap());
@@ -25,7 +25,7 @@ fn thirty_nodes_hear_of_joins_and_deaths_and_one_seed_is_one_run() {
 
 #[test]
 fn a_report_says_what_gives_first_and_marks_what_follows_from_smaller_clusters() {
-    let args = ["--nodes", "20,40,9000", "--simulate-up-to", "40"];
+    let args = ["--nodes", "40,9000", "--simulate-up-to", "40"];
     let output = scale(&[&args[..], &["--json"]].concat());
     assert!(output.status.success(), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -35,9 +35,9 @@ fn a_report_says_what_gives_first_and_marks_what_follows_from_smaller_clusters()
         .iter()
         .map(|l| l["measured"].as_bool().unwrap())
         .collect();
-    assert_eq!(measured, [true, true, false]);
+    assert_eq!(measured, [true, false]);
     let commands = |n: usize| leaders[n]["commands"].as_f64().unwrap();
-    assert!((commands(2) / commands(0) - 450.0).abs() < 1e-6);
+    assert!((commands(1) / commands(0) - 225.0).abs() < 1e-6);
     let limits = report["limits"].as_array().unwrap();
     let nodes: Vec<_> = limits.iter().filter_map(|l| l["nodes"].as_u64()).collect();
     assert!(nodes.is_sorted() && nodes.len() > 3, "{nodes:?}");

@@ -21,7 +21,8 @@ pub(crate) struct Scale {
     /// For how many seconds a run holds its lease.
     #[arg(long, value_name = "S", default_value_t = 30.0)]
     run_seconds: f64,
-    /// Larger clusters are not simulated; 5,000 nodes take some 6 GB of memory.
+    /// Larger clusters are not simulated; 5,000 nodes take 4 GB of memory and some nine minutes of a
+    /// core.
     #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(10..=8_000))]
     simulate_up_to: u64,
     /// The directory whose disk is measured; it should be that of a node's data.

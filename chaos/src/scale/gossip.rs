@@ -71,6 +71,8 @@ pub struct Gossip {
     pub virtual_s: f64,
     /// What it took, in seconds.
     pub took_s: f64,
+    /// The CPU time that it took, in seconds.
+    pub cpu_s: f64,
     /// The CPU time of what came after the cluster was formed, in seconds.
     pub core_s: f64,
     /// A number that two runs share only if all packets in them were alike.
@@ -82,7 +84,7 @@ pub struct Gossip {
 /// # Errors
 /// If a node can't be made.
 pub fn study(nodes: usize, seed: u64, tell: impl Fn(f64)) -> Result<Gossip, MembershipError> {
-    let began = Instant::now();
+    let (began, cpu_before) = (Instant::now(), cpu::of_this_thread());
     let mut cluster = Cluster::formed(nodes + JOINS, nodes, seed)?;
     let formed = cpu::of_this_thread();
     let from = cluster.now();
@@ -142,6 +144,9 @@ pub fn study(nodes: usize, seed: u64, tell: impl Fn(f64)) -> Result<Gossip, Memb
         lossy_s: LOSSY.as_secs_f64(),
         exchange_bytes: exchange_bytes(seed)? * nodes as u64,
         virtual_s: whole.as_secs_f64(),
+        cpu_s: cpu::of_this_thread()
+            .saturating_sub(cpu_before)
+            .as_secs_f64(),
         took_s: began.elapsed().as_secs_f64(),
         core_s: cpu::of_this_thread().saturating_sub(formed).as_secs_f64(),
         trace: format!("{:016x}", cluster.trace()),

@@ -39,7 +39,7 @@ fn tell(out: &mut String, report: &Report) -> std::fmt::Result {
             "false suspicions",
             "false downs",
             "exchange",
-            "it took",
+            "CPU time",
             "virtual",
         ],
         report.gossip.iter().map(gossip_row),
@@ -178,7 +178,7 @@ fn gossip_row(g: &Gossip) -> Vec<String> {
         format!("{} in {:.0} s", g.false_suspicions, g.lossy_s),
         g.false_downs.to_string(),
         bytes(g.exchange_bytes as f64),
-        format!("{:.0} s", g.took_s),
+        format!("{:.0} s", g.cpu_s),
         format!("{:.0} s", g.virtual_s),
     ]);
     row
