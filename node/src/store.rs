@@ -213,6 +213,15 @@ impl HostStore {
     }
 }
 
+/// Puts the format's name into a new store, in one step and on the platter.
+fn mark(dir: &Path, marker: &Path) -> std::io::Result<()> {
+    let new = dir.with_extension("new");
+    fs::write(&new, FORMAT)?;
+    File::open(&new)?.sync_all()?;
+    fs::rename(&new, marker)?;
+    File::open(dir)?.sync_all()
+}
+
 /// Writes every file of a directory to a new one and syncs it. After a sync that failed, the kernel
 /// may show bytes that are not on the disk and never write them: their pages are marked clean.
 fn write_again(dir: &Path) -> std::io::Result<()> {
@@ -253,6 +262,8 @@ impl Opened {
         let marker = path.join("FORMAT");
         match fs::read_to_string(&marker) {
             Ok(text) if text.trim() == FORMAT => {}
+            // The power failed while it was founded.
+            Ok(text) if text.is_empty() => mark(path, &marker).map_err(io)?,
             Ok(text) => {
                 let found = text.trim().chars().take(40).collect();
                 return Err(StoreError::Newer {
@@ -261,7 +272,7 @@ impl Opened {
                 });
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                fs::write(&marker, FORMAT).map_err(io)?;
+                mark(path, &marker).map_err(io)?;
             }
             Err(e) => return Err(io(e)),
         }
@@ -536,6 +547,17 @@ mod tests {
             error.contains("damaged") && error.contains("mv "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_power_loss_while_it_was_founded_is_no_newer_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("FORMAT"), "").unwrap();
+        drop(HostStore::open(&path).unwrap());
+        assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), FORMAT);
+        HostStore::open(&path).unwrap();
     }
 
     #[test]
