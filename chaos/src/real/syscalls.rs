@@ -2,7 +2,7 @@
 
 use super::tool::found;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is done to every sync.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +15,13 @@ pub(super) enum Syncs {
 
 /// Holds until it is dropped.
 #[derive(Debug)]
-pub(super) struct Injected(Child);
+pub(super) struct Injected {
+    strace: Child,
+    of: i32,
+}
+
+/// So long strace may take to let go of a process.
+const LET_GO: Duration = Duration::from_secs(2);
 
 impl Injected {
     /// Takes hold of a process; or why that can't be done.
@@ -34,15 +40,30 @@ impl Injected {
         strace.args(["-e", &format!("inject={calls}:{how}")]);
         strace.stdin(Stdio::null()).stdout(Stdio::null());
         let child = strace.stderr(Stdio::null()).spawn();
-        child.map(Self).map_err(|e| format!("strace: {e}"))
+        let strace = child.map_err(|e| format!("strace: {e}"))?;
+        Ok(Self { strace, of: pid })
     }
 }
 
 impl Drop for Injected {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is short, and the clients have a worker of their own"
+    )]
     fn drop(&mut self) {
-        // Asked to end it lets go of the process; killed it might leave it stopped.
-        let pid = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.0.wait();
+        use rustix::process::{Pid, Signal, kill_process};
+        // Asked to end it lets go of each thread; where it does not get to that, the kernel does once
+        // it is gone.
+        let _ = kill_process(Pid::from_child(&self.strace), Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < LET_GO && matches!(self.strace.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.strace.kill();
+        let _ = self.strace.wait();
+        // A thread that strace had stopped goes on.
+        if let Some(pid) = Pid::from_raw(self.of) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 }
