@@ -353,6 +353,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it may be asked for again when no answer came, whatever others asked for meanwhile: the
+    /// ledger recognises it, or it does nothing more. A value that is set again would take back what
+    /// another set in between; a thaw that is said again would end a later freeze. To freeze again
+    /// errs on the safe side.
+    pub fn may_be_repeated(&self) -> bool {
+        !matches!(
+            self,
+            Self::SetBudget { .. } | Self::DropBudget { .. } | Self::Freeze { frozen: false, .. }
+        )
+    }
+
     /// The entry it puts on the chain, if it carries one.
     pub fn entry(&self) -> Option<&Signed> {
         match self {

@@ -134,11 +134,29 @@ pub(crate) async fn run(shell: Arc<Shell>, mut queue: mpsc::Receiver<Proposal>) 
         }
         last = pack.len();
         shell.queue.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        commit(&shell, pack).await;
+        let repeats = |p: &Proposal| p.command.may_be_repeated();
+        let (any_time, once): (Vec<_>, Vec<_>) = pack.into_iter().partition(repeats);
+        tokio::join!(
+            commit(&shell, any_time, Tries::UntilAnswered),
+            commit(&shell, once, Tries::UntilSent)
+        );
     }
 }
 
-async fn commit(shell: &Shell, pack: Vec<Proposal>) {
+/// How long a pack is offered to one leader after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tries {
+    /// Until somebody answers: a repetition is harmless.
+    UntilAnswered,
+    /// Until it may have been written: then whoever asked is told that no answer came, since a
+    /// repetition could take effect a second time.
+    UntilSent,
+}
+
+async fn commit(shell: &Shell, pack: Vec<Proposal>, tries: Tries) {
+    if pack.is_empty() {
+        return;
+    }
     let by = pack.iter().map(|p| p.by).max().unwrap_or_else(Instant::now);
     let (commands, replies): (Vec<_>, Vec<_>) =
         pack.into_iter().map(|p| (p.command, p.reply)).unzip();
@@ -148,7 +166,7 @@ async fn commit(shell: &Shell, pack: Vec<Proposal>) {
         .commands
         .fetch_add(replies.len() as u64, Ordering::Relaxed);
     // A reply that nobody waits for any more is no error.
-    match write(shell, Pack(commands), by).await {
+    match write(shell, Pack(commands), by, tries).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
                 let _ = reply.send(Ok(answer));
@@ -162,28 +180,43 @@ async fn commit(shell: &Shell, pack: Vec<Proposal>) {
     }
 }
 
-/// Writes a pack through whoever leads. A repetition is harmless: each command is one that the
-/// ledger recognises when it comes twice.
-async fn write(shell: &Shell, pack: Pack, by: Instant) -> Result<Vec<Answer>, LedgerError> {
+/// Writes a pack through whoever leads.
+async fn write(
+    shell: &Shell,
+    pack: Pack,
+    by: Instant,
+    tries: Tries,
+) -> Result<Vec<Answer>, LedgerError> {
     // Where another is known to lead, it is asked first.
     let mut leads_elsewhere = shell.leader().is_some_and(|l| l.node != shell.me.node);
     loop {
         let mut here: Result<(), LedgerError> = Err(shell.no_leader());
+        let mut may_be_written = false;
         if !shell.standing.yields.load(Ordering::Relaxed) && !leads_elsewhere {
             match shell.running() {
-                Ok(running) => match write_locally(shell, &running.raft, &pack, by).await {
-                    Ok(Some(answers)) => return Ok(answers),
-                    Ok(None) => {}
-                    Err(e) => here = Err(e),
-                },
+                Ok(running) => {
+                    // Who loses the lead with the pack in its log does not know what becomes of it.
+                    may_be_written = shell.leads();
+                    match write_locally(shell, &running.raft, &pack, by).await {
+                        Ok(Some(answers)) => return Ok(answers),
+                        Ok(None) => {}
+                        Err(e) => here = Err(e),
+                    }
+                    may_be_written |= shell.leads();
+                }
                 Err(e) => here = Err(e),
             }
+        }
+        if may_be_written && tries == Tries::UntilSent {
+            return Err(here.err().unwrap_or_else(|| shell.no_leader()));
         }
         if shell.is_stopping() {
             return Err(LedgerError::Stopping);
         }
-        if let Some(answers) = forward(shell, &pack, by).await {
-            return Ok(answers);
+        match forward(shell, &pack, by).await {
+            Forwarded::Answered(answers) => return Ok(answers),
+            Forwarded::Lost if tries == Tries::UntilSent => return Err(shell.no_leader()),
+            Forwarded::Lost | Forwarded::NotTaken => {}
         }
         leads_elsewhere = false;
         // A disk that takes nothing here says so at once where nobody else can write either.
@@ -233,12 +266,24 @@ async fn write_locally(
     }
 }
 
-async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Option<Vec<Answer>> {
-    let leader = shell.leader().filter(|l| l.node != shell.me.node)?;
+/// What became of a pack that was sent to another node.
+enum Forwarded {
+    /// It was written.
+    Answered(Vec<Answer>),
+    /// Nobody took it.
+    NotTaken,
+    /// No answer came: it may have been written.
+    Lost,
+}
+
+async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Forwarded {
+    let Some(leader) = shell.leader().filter(|l| l.node != shell.me.node) else {
+        return Forwarded::NotTaken;
+    };
     // What a leader's clock said before it lost the lead is not for the next one.
     let (allowed, refused) = pack.clone().sorted(&shell.me.node);
     if allowed.0.is_empty() {
-        return Some(Pack::joined(vec![], &refused));
+        return Forwarded::Answered(Pack::joined(vec![], &refused));
     }
     let asked = allowed.0.len();
     let request = Request::Propose(allowed);
@@ -249,26 +294,31 @@ async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Option<Vec<Answer>>
     let answer = tokio::select! {
         answer = asked_one => answer,
         // Who does not lead any more may never answer.
-        () = shell.leader_is_not(&leader.node) => return None,
+        () = shell.leader_is_not(&leader.node) => return Forwarded::Lost,
     };
     match answer {
         Ok(Reply::Proposed(answers)) if answers.len() == asked => {
-            Some(Pack::joined(answers, &refused))
+            Forwarded::Answered(Pack::joined(answers, &refused))
         }
-        Ok(_) => None,
+        Ok(Reply::NotLeader) => Forwarded::NotTaken,
+        Ok(_) => Forwarded::Lost,
         Err(e) => {
             tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
-            None
+            Forwarded::Lost
         }
     }
 }
 
-/// Writes a pack that a peer forwarded, if this node leads.
+/// Writes a pack that a peer forwarded, if this node leads. That it does not is only said of a pack
+/// that was not tried.
 pub(crate) async fn write_here(shell: &Shell, raft: &Raft, pack: Pack) -> Reply {
+    if !shell.leads() {
+        return Reply::NotLeader;
+    }
     verify_early(&pack);
     match removals::write(shell, raft, pack).await {
         Ok(answers) => Reply::Proposed(answers),
-        Err(RaftError::APIError(_)) => Reply::NotLeader,
+        Err(RaftError::APIError(_)) => Reply::Unable("the lead was lost meanwhile".into()),
         Err(RaftError::Fatal(e)) => Reply::Unable(e.to_string()),
     }
 }

@@ -4,9 +4,9 @@
 
 mod support;
 
-use hale_consensus::{Peer, Timeouts};
+use hale_consensus::{Consensus, Peer, Timeouts};
 use hale_model::NodeId;
-use hale_model::ledger::{Acquire, Answer, Command, LedgerError};
+use hale_model::ledger::{Acquire, Answer, Budget, BudgetLimit, Command, EntryKind, LedgerError};
 use std::sync::Arc;
 use std::time::Duration;
 use support::cluster::Cluster;
@@ -125,6 +125,56 @@ async fn a_leader_that_is_cut_off_grants_nothing_and_is_overruled() {
     );
     assert!(held, "{refused:?}");
     cluster.level().await;
+}
+
+/// A budget that a node sets.
+fn budget(by: u8, at_most: u32) -> Command {
+    let budget = Budget {
+        name: "all".into(),
+        service: None,
+        limit: BudgetLimit::AtMost(at_most),
+    };
+    let entry = signed(EntryKind::Budget, by, &format!("at most {at_most}"));
+    let by = "operator".to_owned();
+    Command::SetBudget { budget, by, entry }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_whose_answer_is_lost_is_not_set_again_over_a_later_one() {
+    let cluster = Cluster::of(3, 5_000).await;
+    let leader = cluster.leader().await;
+    let (leads, follows) = (cluster.node(leader), cluster.node((leader + 1) % 3));
+    cluster.net.unheard.lock().unwrap().insert(leads.node());
+    let asked = tokio::spawn({
+        let (follows, by) = (Arc::clone(&follows), ((leader + 1) % 3) as u8);
+        async move { follows.propose(budget(by, 1)).await }
+    });
+    let is = |node: &Consensus, at_most| {
+        let limit = Some(BudgetLimit::AtMost(at_most));
+        node.read_stale(|l| l.budget("all").map(|b| b.limit) == limit)
+    };
+    until("the first value is set", || is(&leads, 1)).await;
+    leads.propose(budget(leader as u8, 2)).await.unwrap();
+    cluster.net.unheard.lock().unwrap().clear();
+    let told = asked.await.unwrap();
+    assert!(matches!(told, Err(LedgerError::NoLeader(_))), "{told:?}");
+    cluster.level().await;
+    assert!(is(&leads, 2) && is(&follows, 2));
+    // What may be asked for again still is.
+    let entries = leads.read_stale(|l| l.tip().entries);
+    cluster.net.unheard.lock().unwrap().insert(leads.node());
+    let asked = tokio::spawn({
+        let (follows, by) = (Arc::clone(&follows), ((leader + 1) % 3) as u8);
+        async move { follows.propose(append(by, "told twice")).await }
+    });
+    until("it is written", || {
+        leads.read_stale(|l| l.tip().entries) > entries
+    })
+    .await;
+    cluster.net.unheard.lock().unwrap().clear();
+    let told = asked.await.unwrap();
+    assert!(matches!(told, Ok(Answer::Done { .. })), "{told:?}");
+    assert_eq!(leads.read_stale(|l| l.tip().entries), entries + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub struct Net {
     nodes: Mutex<BTreeMap<NodeId, Weak<Consensus>>>,
     pub cut: Mutex<BTreeSet<NodeId>>,
+    /// Who hears what it is asked, and whose answers are lost.
+    pub unheard: Mutex<BTreeSet<NodeId>>,
 }
 
 pub struct Link(NodeId, Arc<Net>);
@@ -46,7 +48,11 @@ impl PeerTransport for Link {
             let Some(peer) = peer else { return Err(gone()) };
             // On a task of its own, as over a network: whoever asks may give up.
             let answer = tokio::spawn(async move { peer.serve(from, &frame).await });
-            answer.await.map_err(|_| gone())
+            let answer = answer.await.map_err(|_| gone())?;
+            match net.unheard.lock().unwrap().contains(&to.node) {
+                true => Err(gone()),
+                false => Ok(answer),
+            }
         })
     }
 }
