@@ -40,6 +40,9 @@ fn what_was_broken_once_holds() {
         let wrong = judge(&World::run(seed, &scenario));
         assert!(wrong.is_empty(), "seed {seed}: {wrong:#?}");
     }
+    // Who led before, and is followed no more, says what the ledger held.
+    let wrong = judge(&World::run(21_504, &Scenario::default()));
+    assert!(wrong.is_empty(), "seed 21504: {wrong:#?}");
 }
 
 #[test]

@@ -194,9 +194,13 @@ impl World {
         let newest = (0..self.hosts.len())
             .filter(|h| self.hosts[*h].replica.leads)
             .max_by_key(|h| self.hosts[*h].replica.term)?;
+        // Whoever knows a later term follows it no more, though nobody may lead in that one.
+        let term = self.hosts[newest].replica.term;
+        let mut followers = self.reached(newest);
+        followers.retain(|h| self.hosts[*h].replica.term <= term);
         let works = self.is_well(newest)
             && !self.hosts[newest].disk_full
-            && self.reached(newest).len() >= self.majority();
+            && followers.len() >= self.majority();
         works.then_some(newest)
     }
 
