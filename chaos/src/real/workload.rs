@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 const WRITERS: usize = 4;
 /// How many read.
 const READERS: usize = 2;
-/// After so many writes the next keys' turn comes, so that each has a short history.
-const WRITES_OF_A_TURN: u64 = 60;
+/// So many writes share a key; then the next key's turn comes, so that each has a short history.
+const WRITES_OF_A_KEY: u64 = 25;
 /// A key is dropped when its turn has been over for so long: longer than anyone waits for an answer.
 const KEPT: Duration = Duration::from_secs(25);
 /// Between two operations of one client.
@@ -105,15 +105,12 @@ impl Shared {
 
     /// Whose turn it is after so many writes.
     fn turn(writes: u64) -> u64 {
-        writes / WRITES_OF_A_TURN
+        writes / WRITES_OF_A_KEY
     }
 }
 
-/// The key that a client writes in a turn. Each has one of its own: the ledger recognises a budget that
-/// is set a second time by what is set, so a write that was repeated after another client's would take
-/// effect twice.
-fn key(turn: u64, writer: usize) -> String {
-    format!("k{turn}-{writer}")
+fn key(turn: u64) -> String {
+    format!("k{turn}")
 }
 
 impl Workload {
@@ -158,7 +155,7 @@ async fn write(k: usize, shared: Arc<Shared>) {
     while shared.goes_on() {
         n += 1;
         let write = shared.writes.fetch_add(1, Ordering::Relaxed);
-        let (key, value) = (key(Shared::turn(write), k), write % WRITES_OF_A_TURN + 1);
+        let (key, value) = (key(Shared::turn(write)), write % WRITES_OF_A_KEY + 1);
         let by = format!("client {k} write {n}");
         let budget = json!({"name": key, "service": "nothing", "at_most": value, "by": by});
         let ask = shared.ask(at, Operation::Write { key, value });
@@ -185,8 +182,7 @@ async fn read(k: usize, shared: Arc<Shared>) {
             return;
         }
         let host = at % shared.clients.len();
-        let turn = Shared::turn(shared.writes.load(Ordering::Relaxed));
-        let key = key(turn, at % WRITERS);
+        let key = key(Shared::turn(shared.writes.load(Ordering::Relaxed)));
         let ask = shared.ask(host, Operation::Read { key: key.clone() });
         let budgets = shared.clients[host].get("/v1/budgets").await;
         let value = budgets.and_then(|view| {
@@ -241,9 +237,7 @@ async fn sweep(shared: Arc<Shared>) {
         let budgets = client.get("/v1/budgets").await.unwrap_or_default();
         for budget in budgets["budgets"].as_array().into_iter().flatten() {
             let name = budget["name"].as_str().unwrap_or_default();
-            let turn: Option<u64> = name
-                .strip_prefix('k')
-                .and_then(|t| t.split('-').next()?.parse().ok());
+            let turn: Option<u64> = name.strip_prefix('k').and_then(|t| t.parse().ok());
             if turn.is_none_or(|turn| turn >= now) {
                 continue;
             }

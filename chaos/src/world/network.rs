@@ -45,11 +45,11 @@ pub(super) enum Message {
 }
 
 impl Message {
-    /// A budget that is set comes once: the ledger does not know the same command again, as it does
-    /// know a lease that is asked for twice.
+    /// That a command comes twice stands for an asker that repeats it after no answer: of those that
+    /// are not repeated each comes once, over a stream.
     fn may_be_doubled(&self) -> bool {
         match self {
-            Self::Propose { command, .. } => !matches!(**command, Command::SetBudget { .. }),
+            Self::Propose { command, .. } => command.may_be_repeated(),
             _ => true,
         }
     }
