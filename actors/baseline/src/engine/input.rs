@@ -1,5 +1,6 @@
 //! From what a sensor says to what is judged: rates of counters, and a clock that can be wrong.
 
+use super::state::{MOST_MEASURE, MOST_VALUE, are_within};
 use hale_model::{SeriesKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +92,8 @@ impl Input {
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        [self.step_s, self.age_s, self.count]
-            .iter()
-            .all(|x| x.is_finite())
+        are_within(MOST_MEASURE, &[self.step_s, self.age_s])
+            && are_within(MOST_VALUE, [&self.count])
             && self.step_s >= 0.0
             && self.age_s >= 0.0
     }

@@ -4,6 +4,7 @@
 
 use super::pending::Chunk;
 use super::season::Usual;
+use super::state::{MOST_VALUE, are_within};
 use super::{Baseline, Measured, Nature, Phase, SUSPICIOUS, toward_harm};
 use crate::moment::{Moment, SLOT_S};
 use hale_model::Timestamp;
@@ -182,10 +183,8 @@ impl Learning {
     }
 
     pub(super) fn is_sound(&self) -> bool {
-        [self.level, self.shift, self.noise]
-            .iter()
-            .all(|x| x.is_finite())
-            && self.run.is_none_or(|r| r.level.is_finite())
+        are_within(MOST_VALUE, &[self.level, self.shift, self.noise])
+            && self.run.is_none_or(|r| are_within(MOST_VALUE, [&r.level]))
             && usize::from(self.days) <= DAYS
             && self
                 .tops

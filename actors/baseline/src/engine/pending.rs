@@ -1,6 +1,7 @@
 //! Samples held back before they are learned, so that a slow climb stays news: seven chunks, each
 //! at most a quarter hour, each thinned to a few values and its extremes.
 
+use super::state::{MOST_VALUE, are_within};
 use crate::moment::Moment;
 use hale_model::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -159,10 +160,7 @@ impl Pending {
             && self.chunks.iter().all(|c| {
                 usize::from(c.kept) <= KEPT
                     && (self.len == 0 || c.n == 0 || c.stride > 0)
-                    && c.values
-                        .iter()
-                        .chain([&c.low, &c.high])
-                        .all(|x| x.is_finite())
+                    && are_within(MOST_VALUE, c.values.iter().chain([&c.low, &c.high]))
             })
             && self.chunks[..usize::from(self.len)]
                 .iter()

@@ -8,6 +8,23 @@ use hale_model::wire;
 /// The version this binary writes.
 pub const STATE_VERSION: u8 = 1;
 
+/// What a state may hold, far beyond what samples of at most 1e30 in size lead to, a thousand a second:
+/// whoever goes on from a state within these bounds writes one within them.
+pub(super) const MOST_VALUE: f64 = 1e40;
+/// Of seconds, of weights and of counts.
+pub(super) const MOST_MEASURE: f64 = 1e18;
+
+/// Whether these are numbers of at most this size.
+pub(super) fn are_within<'a>(most: f64, numbers: impl IntoIterator<Item = &'a f64>) -> bool {
+    // No number is within anything.
+    numbers.into_iter().all(|x| x.abs() <= most)
+}
+
+/// An end of what was seen, if anything was: the largest number there is stands for none yet.
+pub(super) fn is_seen(end: &&f64) -> bool {
+    end.abs() < f64::MAX
+}
+
 impl Baseline {
     /// Its state.
     ///

@@ -1,6 +1,7 @@
 //! Where a series is heading: a line fitted through some levels of the recent past. While a series
 //! is young the levels are close together; later they are five minutes apart and span an hour.
 
+use super::state::{MOST_MEASURE, MOST_VALUE, are_within};
 use serde::{Deserialize, Serialize};
 
 const LEVELS: usize = 16;
@@ -120,17 +121,13 @@ impl Trend {
 
     pub(super) fn is_sound(&self) -> bool {
         usize::from(self.len) <= LEVELS
-            && self.levels.iter().all(|x| x.is_finite())
-            && [
-                self.spacing_s,
-                self.step_s,
-                self.sum,
-                self.line.slope,
-                self.line.rise,
-                self.line.fit,
-            ]
-            .iter()
-            .all(|x| x.is_finite())
+            && are_within(MOST_VALUE, &self.levels)
+            && are_within(MOST_MEASURE, &[self.spacing_s, self.step_s])
+            // A sum of values, weighed by time; a difference of two over a time.
+            && are_within(
+                MOST_VALUE * MOST_MEASURE,
+                &[self.sum, self.line.slope, self.line.rise, self.line.fit],
+            )
     }
 }
 

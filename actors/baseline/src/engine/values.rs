@@ -3,6 +3,7 @@
 //! ICDE 2009: new values weigh more, old ones are never touched).
 
 use super::array;
+use super::state::{MOST_MEASURE, MOST_VALUE, are_within, is_seen};
 use serde::{Deserialize, Serialize};
 
 const CELLS: usize = 144;
@@ -10,6 +11,8 @@ const CELLS: usize = 144;
 const PER_UNIT: f64 = 6.5;
 /// A value that would land beyond this makes the grid coarser, so that the outermost cells stay free.
 const REACH: f64 = 1000.0;
+/// The least unit, for values that hardly differ.
+const LEAST_UNIT: f64 = 1e-9;
 /// How many values are kept as they are before there is a grid.
 pub(super) const FIRST: usize = 12;
 /// Above this the weights are scaled down, long before f32 would lose small masses.
@@ -278,7 +281,7 @@ impl Values {
         let unit = (0.5 * (q.p75 - q.p25))
             .max(0.02 * q.span())
             .max(1e-4 * q.p50.abs())
-            .max(1e-9)
+            .max(LEAST_UNIT)
             // Both ends of what was seen stay well inside the grid.
             .max((q.high - q.p50).max(q.p50 - q.low) / REACH);
         Scale {
@@ -300,14 +303,10 @@ impl Values {
     pub(super) fn is_sound(&self) -> bool {
         let q = &self.quantiles;
         let all = [
-            self.weight,
-            self.total,
             self.mean,
-            self.squares,
             self.scale.centre,
             self.scale.unit,
             self.last,
-            self.finest,
             q.low,
             q.p25,
             q.p50,
@@ -316,10 +315,16 @@ impl Values {
             q.p99,
             q.high,
         ];
-        let ends = self.least.iter().chain(&self.most).chain(&self.first);
-        all.iter().chain(ends).all(|x| x.is_finite())
-            && self.mass.iter().all(|m| m.is_finite() && *m >= 0.0)
-            && self.scale.unit > 0.0
+        let ends = self.least.iter().chain(&self.most).chain([&self.finest]);
+        are_within(MOST_VALUE, all.iter().chain(&self.first))
+            && are_within(MOST_VALUE, ends.filter(is_seen))
+            && are_within(MOST_MEASURE, [&self.weight, &self.total])
+            && are_within(MOST_VALUE * MOST_VALUE * MOST_MEASURE, [&self.squares])
+            && self
+                .mass
+                .iter()
+                .all(|m| (0.0..=MOST_MEASURE as f32).contains(m))
+            && self.scale.unit >= LEAST_UNIT
             && self.weight > 0.0
             && self.total >= 0.0
     }
