@@ -33,6 +33,8 @@ pub(super) struct Hosts {
     shared: Option<disk::Shared>,
     http: reqwest::Client,
     token: String,
+    /// What a host should have managed and did not: what the report says did not hold.
+    pub(super) failed: Vec<String>,
     /// What the hosts do not run yet and shall, if they began with something older.
     pub(super) newer: Option<PathBuf>,
 }
@@ -114,6 +116,7 @@ impl Hosts {
             dir,
             shared,
             token: String::new(),
+            failed: vec![],
             newer: plan.from.as_ref().map(|_| plan.hale.clone()),
         };
         for n in 0..plan.hosts {
@@ -235,10 +238,13 @@ impl Hosts {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.all[host].kill();
-        // Who does not come up is found when all have to.
-        if self.all[host].start().is_ok() {
-            let _ = self.ready(host).await;
-        }
+        let started = self.all[host].start();
+        let ready = match started {
+            Ok(()) => self.ready(host).await,
+            Err(e) => Err(e),
+        };
+        self.failed
+            .extend(ready.err().map(|e| format!("after a restart: {e}")));
     }
 
     /// Has the cluster forget a dead host, and lets a new one with its name join.

@@ -112,11 +112,15 @@ impl Hosts {
                 self.kill(host);
                 self.all[host].lose_everything()?;
                 let name = self.name(host).to_owned();
-                let replaced = self.replace(host).await;
-                replaced.map_err(|e| format!("{name} could not be replaced: {e}"))?;
-                Ok(format!(
-                    "{name} lost everything and was replaced by a new node"
-                ))
+                let how = match self.replace(host).await {
+                    Ok(()) => "was replaced by a new node",
+                    Err(e) => {
+                        self.failed
+                            .push(format!("{name} could not be replaced: {e}"));
+                        "could not be replaced"
+                    }
+                };
+                Ok(format!("{name} lost everything and {how}"))
             }
             _ => self.begin_on_host(fault, leader),
         }

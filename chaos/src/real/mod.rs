@@ -126,6 +126,7 @@ pub async fn run(
     hosts.all_up().await?;
     let seen = workload.end().await;
     let mut verdict = verdict::of(&hosts, &seen, began).await?;
+    verdict.wrong.append(&mut hosts.failed);
     let log = std::mem::take(&mut verdict.log);
     let report = report::of(
         plan,
