@@ -1,8 +1,7 @@
 //! `hale-chaos sim --world seats`.
 
-use super::sim::{SHOWN, Sim, commit, event_log, progress};
+use super::sim::{SHOWN, Sim, commit, event_log, progress, summarise};
 use hale_chaos::seats::{Happened, Scenario, Violation, World, judge};
-use serde_json::json;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::thread;
@@ -51,30 +50,7 @@ pub(super) fn run(asked: &Sim) -> io::Result<usize> {
     if let Some(log) = &mut log {
         log.flush()?;
     }
-    let per_minute = asked.runs as f64 / began.elapsed().as_secs_f64() * 60.0;
-    if asked.json {
-        let summary = json!({
-            "schema": "hale.chaos.sim.v1",
-            "world": "seats",
-            "commit": commit(),
-            "seed": asked.seed,
-            "runs": asked.runs,
-            "events": events,
-            "failed_seeds": failed,
-            "worlds_per_minute": per_minute.round(),
-        });
-        writeln!(out, "{summary}")?;
-    } else {
-        if failed.len() > SHOWN {
-            writeln!(out, "failed too: seeds {:?}", &failed[SHOWN..])?;
-        }
-        writeln!(
-            out,
-            "{} worlds of seats, {events} events, {} with violations, {per_minute:.0} worlds a minute",
-            asked.runs,
-            failed.len(),
-        )?;
-    }
+    summarise(&mut out, asked, "seats", events, &failed, began.elapsed())?;
     Ok(failed.len())
 }
 

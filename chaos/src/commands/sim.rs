@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Which world.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -152,10 +152,24 @@ pub(crate) fn run(asked: &Sim) -> std::io::Result<usize> {
     if let (Some(log), Some(path)) = (&mut log, &asked.log) {
         log.flush().map_err(|e| with_path(&e, path))?;
     }
-    let per_minute = asked.runs as f64 / began.elapsed().as_secs_f64() * 60.0;
+    summarise(&mut out, asked, "runs", events, &failed, began.elapsed())?;
+    Ok(failed.len())
+}
+
+/// The last line of a run, or its JSON.
+pub(super) fn summarise(
+    out: &mut impl Write,
+    asked: &Sim,
+    world: &str,
+    events: usize,
+    failed: &[u64],
+    took: Duration,
+) -> std::io::Result<()> {
+    let per_minute = asked.runs as f64 / took.as_secs_f64() * 60.0;
     if asked.json {
         let summary = json!({
             "schema": "hale.chaos.sim.v1",
+            "world": world,
             "commit": commit(),
             "seed": asked.seed,
             "runs": asked.runs,
@@ -164,19 +178,17 @@ pub(crate) fn run(asked: &Sim) -> std::io::Result<usize> {
             "failed_seeds": failed,
             "worlds_per_minute": per_minute.round(),
         });
-        writeln!(out, "{summary}")?;
-    } else {
-        if failed.len() > SHOWN {
-            writeln!(out, "failed too: seeds {:?}", &failed[SHOWN..])?;
-        }
-        writeln!(
-            out,
-            "{} worlds, {events} events, {} with violations, {per_minute:.0} worlds a minute",
-            asked.runs,
-            failed.len(),
-        )?;
+        return writeln!(out, "{summary}");
     }
-    Ok(failed.len())
+    if failed.len() > SHOWN {
+        writeln!(out, "failed too: seeds {:?}", &failed[SHOWN..])?;
+    }
+    writeln!(
+        out,
+        "{} worlds of {world}, {events} events, {} with violations, {per_minute:.0} worlds a minute",
+        asked.runs,
+        failed.len(),
+    )
 }
 
 fn with_path(e: &std::io::Error, path: &Path) -> std::io::Error {
