@@ -52,6 +52,32 @@ fn hosts_join_by_any_seed_in_any_order_and_restart_with_the_same_command_line() 
     assert_eq!(enrolled.count(), 5, "nobody was let in twice");
 }
 
+#[test]
+fn a_host_joins_a_cluster_whose_ledger_has_grown() {
+    let mut fleet = Fleet::new(None);
+    fleet.found();
+    // Budgets with long names of who set them, and the entries that say so.
+    let by = "ana ".repeat(49);
+    for n in 0..128 {
+        let name = format!("{n}-{}", "x".repeat(50));
+        let budget = json!({ "name": name, "at_most": 3, "by": by.trim() });
+        fleet.members[0].post("/v1/budgets", &budget);
+    }
+    for n in 0..60 {
+        let token = json!({ "uses": n + 1, "by": by.trim() });
+        fleet.members[0].post("/v1/tokens", &token);
+    }
+    for n in 0..150 {
+        let body = json!({ "by": "ana", "reason": format!("{n}") });
+        fleet.members[0].post("/v1/freeze", &body);
+    }
+    fleet.grow(1);
+    fleet.settle();
+    let kept = fleet.members[1].data.join("ledger/copy");
+    let size = std::fs::metadata(&kept).unwrap().len();
+    assert!(size > 80_000, "the copy has only {size} bytes");
+}
+
 /// Tries, and expects to be told all of `words`.
 #[track_caller]
 fn told(member: &Member, words: &[&str]) -> Ended {

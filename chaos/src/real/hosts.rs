@@ -35,6 +35,8 @@ pub(super) struct Hosts {
     token: String,
     /// What a host should have managed and did not: what the report says did not hold.
     pub(super) failed: Vec<String>,
+    /// The host that lost everything and was not replaced, if there is one.
+    pub(super) lost: Option<usize>,
     /// What the hosts do not run yet and shall, if they began with something older.
     pub(super) newer: Option<PathBuf>,
 }
@@ -117,6 +119,7 @@ impl Hosts {
             shared,
             token: String::new(),
             failed: vec![],
+            lost: None,
             newer: plan.from.as_ref().map(|_| plan.hale.clone()),
         };
         for n in 0..plan.hosts {

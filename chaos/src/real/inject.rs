@@ -109,12 +109,17 @@ impl Hosts {
             }
             RealFault::Replace(host) => {
                 let host = *host;
+                if let Some(gone) = self.lost {
+                    // Two would be more than a group of this size is made to lose.
+                    return Err(format!("{} is still not replaced", self.name(gone)));
+                }
                 self.kill(host);
                 self.all[host].lose_everything()?;
                 let name = self.name(host).to_owned();
                 let how = match self.replace(host).await {
                     Ok(()) => "was replaced by a new node",
                     Err(e) => {
+                        self.lost = Some(host);
                         self.failed
                             .push(format!("{name} could not be replaced: {e}"));
                         "could not be replaced"

@@ -306,17 +306,31 @@ pub(super) async fn serve(shared: &Shared, mut stream: Stream) {
         shared.counters.rejected_joins();
         Answer::Rejected(why)
     });
-    let Ok(bytes) = wire::encode(&answer) else {
-        return;
-    };
     // The connection lives until the stranger has heard it, or goes.
-    let told = async {
-        if stream.send(ANSWER, &bytes).await.is_ok() {
-            stream.finish();
-            let _ = stream.recv().await;
+    let told = tokio::time::timeout(ONE_SEED, tell(&mut stream, &answer)).await;
+    match told {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(node = %stranger.short(), %error, "a stranger could not be answered");
         }
-    };
-    let _ = tokio::time::timeout(ONE_SEED, told).await;
+        Err(_) => {
+            tracing::warn!(node = %stranger.short(), "a stranger did not hear its answer in time")
+        }
+    }
+}
+
+async fn tell(stream: &mut Stream, answer: &Answer) -> Result<(), hale_transport::TransportError> {
+    let sent = stream.send(ANSWER, &wire::encode(answer)?).await;
+    if let Err(hale_transport::TransportError::Frame(error)) = &sent {
+        // Better than none: it says what to look at.
+        let why = Rejection::Unavailable(format!("its answer can't be sent: {error}"));
+        let bytes = wire::encode(&Answer::Rejected(why))?;
+        stream.send(ANSWER, &bytes).await?;
+    }
+    stream.finish();
+    // It ends its own half once it has heard.
+    let _ = stream.recv().await;
+    sent
 }
 
 async fn consider(

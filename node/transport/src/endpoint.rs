@@ -338,6 +338,7 @@ impl Inner {
                 self.config.cluster
             },
             frame_limit,
+            send_limit: self.config.limits.frame_bytes,
             large: Arc::new(Semaphore::new(1)),
             counters: self.counters.clone(),
             streams: Arc::new(AtomicUsize::new(0)),

@@ -27,7 +27,10 @@ pub struct Link {
     pub(crate) peer: NodeId,
     pub(crate) lane: Lane,
     pub(crate) cluster: u64,
+    /// The largest frame taken from the peer.
     pub(crate) frame_limit: usize,
+    /// The largest frame sent to it: what a stranger may say is less than what it is told.
+    pub(crate) send_limit: usize,
     /// Room for a large frame that the peer sends: one at a time, from its header until it is
     /// answered.
     pub(crate) large: Arc<Semaphore>,

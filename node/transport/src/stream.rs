@@ -147,7 +147,7 @@ impl Stream {
     /// # Errors
     /// If it is not one of this cluster within the limit, or the connection ended.
     pub async fn send_frame(&mut self, frame: &[u8]) -> Result<(), TransportError> {
-        let header = wire::frame_header(frame, self.link.cluster, self.link.frame_limit)?;
+        let header = wire::frame_header(frame, self.link.cluster, self.link.send_limit)?;
         if frame.len() != FRAME_HEADER_BYTES + header.len {
             return Err(WireError::Short.into());
         }

@@ -336,6 +336,12 @@ async fn a_stranger_joins_only_while_it_may_and_both_ends_share_a_secret() {
         link.export(b"join").unwrap(),
         link.export(b"other").unwrap()
     );
+    // What it may say is little; what it is told may be a whole ledger.
+    let mut theirs = theirs;
+    let ledger = vec![7; 900 << 10];
+    let (told, heard) = tokio::join!(theirs.send(2, &ledger), stream.recv());
+    told.unwrap();
+    assert_eq!(heard.unwrap().unwrap().payload(), ledger);
     // By the front door it does not come in.
     let (impostor, _i) = start(config(8, &roster(&[1, 8])));
     assert!(
