@@ -1,5 +1,6 @@
 //! How sensitive the baseline is, and for which series it is otherwise.
 
+use crate::engine::Profile;
 use crate::error::BaselineError;
 use glob_match::glob_match;
 use hale_model::{Sample, SeriesKey, ServiceName};
@@ -40,6 +41,9 @@ impl Sensitivity {
 pub struct BaselineConfig {
     /// For all series that no override names.
     pub sensitivity: Sensitivity,
+    /// What surprises: `balanced` for hosts and services, `novelty` where what was never seen counts
+    /// most.
+    pub profile: Profile,
     /// What is older weighs little. From 1 to 60 days.
     pub window_days: u32,
     /// Whose clock the seasons follow: a name of the IANA database, `UTC`, or `system`.
@@ -56,6 +60,7 @@ impl Default for BaselineConfig {
     fn default() -> Self {
         Self {
             sensitivity: Sensitivity::default(),
+            profile: Profile::default(),
             window_days: 7,
             timezone: "system".into(),
             max_series: 10_000,
@@ -81,6 +86,9 @@ pub struct Override {
     /// How sensitive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<Sensitivity>,
+    /// What surprises.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Kept and shown, never judged.
     pub ignore: bool,
 }
@@ -93,11 +101,14 @@ impl Override {
                  baseline.sensitivity for all",
             );
         }
-        match (self.sensitivity, self.ignore) {
-            (None, false) => Err(
-                "it changes nothing; write sensitivity = \"low\", \"medium\" or \"high\", or ignore = true",
+        match (self.sensitivity, self.profile, self.ignore) {
+            (None, None, false) => Err(
+                "it changes nothing; write sensitivity = \"low\", \"medium\" or \"high\", \
+                 profile = \"balanced\" or \"novelty\", or ignore = true",
             ),
-            (Some(_), true) => Err("it says both sensitivity and ignore = true; write one of them"),
+            (Some(_), _, true) => {
+                Err("it says both sensitivity and ignore = true; write one of them")
+            }
             _ => Ok(()),
         }
     }
@@ -179,6 +190,12 @@ impl BaselineConfig {
         Duration::from_secs(u64::from(self.window_days) * 86_400)
     }
 
+    /// What surprises, for a series.
+    pub fn profile_for(&self, sample: &Sample) -> Profile {
+        let first = self.overrides.iter().find(|o| o.fits(sample));
+        first.and_then(|o| o.profile).unwrap_or(self.profile)
+    }
+
     /// How sensitive to be for a series; none if it is never judged.
     pub fn sensitivity_for(&self, sample: &Sample) -> Option<Sensitivity> {
         match self.overrides.iter().find(|o| o.fits(sample)) {
@@ -215,7 +232,7 @@ mod tests {
         check(
             json!({"sensitivty": "low"}),
             expect![
-                "unknown field `sensitivty`, expected one of `sensitivity`, `window_days`, `timezone`, `max_series`, `save_every_seconds`, `overrides`"
+                "unknown field `sensitivty`, expected one of `sensitivity`, `profile`, `window_days`, `timezone`, `max_series`, `save_every_seconds`, `overrides`"
             ],
         );
         check(
@@ -227,7 +244,7 @@ mod tests {
         check(
             json!({"overrides": [{"series": "a.*"}]}),
             expect![[
-                r#"baseline.overrides[0]: it changes nothing; write sensitivity = "low", "medium" or "high", or ignore = true"#
+                r#"baseline.overrides[0]: it changes nothing; write sensitivity = "low", "medium" or "high", profile = "balanced" or "novelty", or ignore = true"#
             ]],
         );
         check(

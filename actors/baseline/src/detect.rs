@@ -104,21 +104,30 @@ impl AlertState {
 /// How much a reading matters, in spreads: its distance where it hurts, or the urgency of a limit
 /// that is near.
 pub fn score(sigma: f64, harm: Harm, seconds_to_limit: Option<f64>, age_seconds: u64) -> f64 {
+    let urgency = urgent(sigma, harm, seconds_to_limit, age_seconds);
+    toward_harm(sigma, harm).max(urgency.min(MOST_URGENT))
+}
+
+/// How much the limit that a reading is on its way to matters, as a surprise: 1 at the horizon,
+/// rising with the root of the time that is gone; zero if it is further off.
+pub fn urgency(reading: &Reading) -> f64 {
+    let age_s = reading.baseline.age_seconds;
+    urgent(reading.sigma, reading.harm, reading.seconds_to_limit, age_s) / 3.0
+}
+
+/// The same in spreads.
+fn urgent(sigma: f64, harm: Harm, seconds_to_limit: Option<f64>, age_seconds: u64) -> f64 {
     // Only what lies on the limit's side can be on its way there.
     let ahead = if harm == Harm::Low { -sigma } else { sigma };
     let is_near = |eta| eta <= MINUTES_S && age_seconds < INEXPERIENCED_S;
-    let urgency = match seconds_to_limit {
-        Some(eta) if ahead >= HIGH_SIGMA || (ahead >= RISING_SIGMA && is_near(eta)) => {
-            // 3σ at the horizon, rising with the root of the time that is gone.
+    match seconds_to_limit {
+        Some(eta)
+            if eta <= ETA_HORIZON_S
+                && (ahead >= HIGH_SIGMA || (ahead >= RISING_SIGMA && is_near(eta))) =>
+        {
             3.0 * (ETA_HORIZON_S / eta.max(60.0)).sqrt()
         }
         _ => 0.0,
-    };
-    let sigma = toward_harm(sigma, harm);
-    if urgency >= 3.0 {
-        sigma.max(urgency.min(MOST_URGENT))
-    } else {
-        sigma
     }
 }
 

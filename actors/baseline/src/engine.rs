@@ -13,10 +13,12 @@ mod learning;
 mod pending;
 mod season;
 mod state;
+mod surprise;
 mod trend;
 mod values;
 
 pub use state::STATE_VERSION;
+pub use surprise::{Profile, Views, as_sigma};
 
 use crate::moment::Moment;
 use hale_model::{BaselineStats, Bounds, Harm, Reading, Sample, SeriesKind, Timestamp};
@@ -29,6 +31,8 @@ pub const LEAST_SAMPLES: u64 = 5;
 pub const MOST_SIGMA: f64 = 1000.0;
 /// From this many spreads on a sample is not learned as normal: a warning.
 const SUSPICIOUS: f64 = 3.0;
+/// A surprise alone warns at most: to be critical, a value has to lie far from what is expected.
+const MOST_SURPRISED: f64 = 4.9;
 /// A limit further off than this is none.
 const FARTHEST_LIMIT_S: f64 = 30.0 * 86_400.0;
 
@@ -57,14 +61,19 @@ pub struct Measured {
     pub low: f64,
     /// The most that is normal now.
     pub high: f64,
-    /// How many spreads away from what is expected; positive is above.
+    /// How many spreads away from what is expected; positive is above. A surprise counts as the
+    /// spreads it stands for ([`as_sigma`]), if those are more.
     pub sigma: f64,
+    /// How surprising it is: 1 is a warning, 3 is critical.
+    pub surprise: f64,
     /// The share of what was learned that lies this far out or further.
     pub tail_probability: f64,
     /// The slope, in the series' unit per hour.
     pub trend_per_hour: f64,
     /// Seconds until a clear trend reaches the limit.
     pub seconds_to_limit: Option<f64>,
+    /// How surprising it is, view by view.
+    pub views: Views,
     /// How much was known.
     pub phase: Phase,
     /// Whether the sample was held back from learning, because it looks like trouble or the
@@ -73,6 +82,19 @@ pub struct Measured {
 }
 
 impl Measured {
+    fn add(&mut self, views: Views, profile: Profile) {
+        self.views = views;
+        self.surprise = profile.surprise(&views, self.sigma);
+        let size = as_sigma(self.surprise).min(MOST_SURPRISED);
+        if size > self.sigma.abs() && self.phase != Phase::Starting {
+            let d = self.value - self.baseline.expected;
+            self.sigma = size.copysign(d);
+            if d != 0.0 {
+                self.baseline.spread = d.abs() / size;
+            }
+        }
+    }
+
     /// The same with the series' name and nature.
     pub fn reading(&self, sample: &Sample) -> Reading {
         Reading {
@@ -151,6 +173,7 @@ pub struct Baseline {
     pending: pending::Pending,
     trend: trend::Trend,
     learning: learning::Learning,
+    surprise: surprise::Surprise,
 }
 
 impl Baseline {
@@ -164,12 +187,18 @@ impl Baseline {
             pending: pending::Pending::default(),
             trend: trend::Trend::default(),
             learning: learning::Learning::default(),
+            surprise: surprise::Surprise::new(),
         }
     }
 
     /// Changes how far back it reaches.
     pub fn set_window(&mut self, window: Duration) {
         self.half_life_s = (window.as_secs_f64() / 2.0).max(3600.0);
+    }
+
+    /// Changes what its surprise is meant for.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.surprise.profile = profile;
     }
 
     /// Holds a sample against what is normal, and learns it. None if there is nothing to judge: a
@@ -183,8 +212,19 @@ impl Baseline {
         let nature = Nature::of(sample);
         let taken = self.input.take(sample.kind, sample.value, now.at)?;
         self.pass_time(&taken, now);
-        let mut measured = self.weigh(taken.value, &nature, now);
+        let usual = if self.values.has_grid() {
+            self.season.usual(self.values.scale, now)
+        } else {
+            None
+        };
+        let place = Place {
+            y: self.values.scale.of(taken.value),
+            usual,
+        };
+        let mut measured = self.weigh(taken.value, &place, &nature, now);
+        let views = self.views(&taken, &place, &nature, now);
         measured.held_back = !self.learn(&measured, &nature, now);
+        measured.add(views, self.surprise.profile);
         Some(measured)
     }
 
@@ -214,23 +254,25 @@ impl Baseline {
         }
         if taken.after_a_gap || taken.clock_set_back {
             self.trend.restart();
+            self.surprise.restart();
         }
         // A clock that jumped ahead by months does not wipe out what is known.
         self.values
             .fade(taken.passed_s.min(7.0 * 86_400.0) / self.half_life_s);
-        if self.learning.turn_day(now.day(), taken.passed_s) && self.values.has_grid() {
+        if self.learning.turn_day(now.day(), taken.passed_s) {
+            self.surprise.turn_day();
             let before = self.values.scale;
-            if self.values.follow() {
-                self.season.rescale(before, self.values.scale);
+            if self.values.has_grid() && self.values.follow() {
+                self.rescale(before);
             }
         }
         self.trend
             .push(now.at.as_millis(), taken.value, self.input.step_s());
     }
 
-    fn weigh(&mut self, value: f64, nature: &Nature, now: Moment) -> Measured {
+    fn weigh(&mut self, value: f64, place: &Place, nature: &Nature, now: Moment) -> Measured {
         let starting = self.values.learned < LEAST_SAMPLES;
-        let normal = self.normal(value, nature, now);
+        let normal = self.normal(value, place.usual, nature);
         let d = value - normal.expected;
         let reach = if d >= 0.0 {
             normal.high - normal.expected
@@ -254,9 +296,11 @@ impl Baseline {
             low: normal.low,
             high: normal.high,
             sigma,
-            tail_probability: self.values.tail(value, d >= 0.0),
+            tail_probability: self.values.tail(value, place.y, d >= 0.0),
             trend_per_hour: self.trend.line.slope * 3600.0,
             seconds_to_limit: self.seconds_to_limit(value, nature, normal.unit),
+            surprise: 0.0,
+            views: Views::default(),
             phase: match (starting, normal.seasonal) {
                 (true, _) => Phase::Starting,
                 (_, false) => Phase::Learning,
@@ -264,6 +308,59 @@ impl Baseline {
             },
             held_back: false,
         }
+    }
+
+    fn views(
+        &mut self,
+        taken: &input::Taken,
+        place: &Place,
+        nature: &Nature,
+        now: Moment,
+    ) -> Views {
+        let value = taken.value;
+        if !self.values.has_grid() {
+            return Views::default();
+        }
+        let q = &self.values.quantiles;
+        let steps = if self.values.finest < f64::MAX {
+            2.0 * self.values.finest
+        } else {
+            0.0
+        };
+        let floor = (0.005 * q.p50.abs() + steps)
+            .max(0.01 * nature.range())
+            .max(nature.grain);
+        let span = q.span();
+        let (new, is_below) = self
+            .surprise
+            .distance(self.values.scale, value, place.y)
+            .unwrap_or((0.0, false));
+        let sparse = if new > 0.0 {
+            let nearest = if is_below { value - new } else { value + new };
+            self.values.sparse(nearest, is_below)
+        } else {
+            0.0
+        };
+        let outside = place
+            .usual
+            .map(|u| (value - u.high).max(u.low - value).max(0.0));
+        let seen = surprise::Seen {
+            value,
+            span,
+            floor,
+            outside,
+            sparse,
+            age_s: self.input.age_s(),
+        };
+        let views = self.surprise.weigh(&seen, new, taken.passed_s);
+        self.surprise.learn(place.y, now.at.as_millis());
+        views
+    }
+
+    /// Carries all that is packed on a scale over to the values' new one.
+    fn rescale(&mut self, from: values::Scale) {
+        self.season.rescale(from, self.values.scale);
+        self.surprise.rescale(from, self.values.scale);
     }
 
     fn told(&self, expected: f64, spread: f64) -> BaselineStats {
@@ -281,14 +378,9 @@ impl Baseline {
         }
     }
 
-    fn normal(&mut self, value: f64, nature: &Nature, now: Moment) -> Normal {
+    fn normal(&mut self, value: f64, usual: Option<season::Usual>, nature: &Nature) -> Normal {
         let unit = self.unit(value, nature);
         let lately = self.learning.lately();
-        let usual = if self.values.has_grid() {
-            self.season.usual(self.values.scale, now)
-        } else {
-            None
-        };
         match usual {
             Some(usual) => {
                 // A level that moved for good takes the band along; the old one stays normal too.
@@ -396,6 +488,14 @@ impl Baseline {
         let eta_s = (left / line.slope).max(0.0);
         (is_clear && eta_s.is_finite() && eta_s <= FARTHEST_LIMIT_S).then_some(eta_s)
     }
+}
+
+/// Where a sample lies.
+struct Place {
+    /// On the scale of the values.
+    y: f64,
+    /// Among those of this time of the week.
+    usual: Option<season::Usual>,
 }
 
 /// What is normal for one sample.

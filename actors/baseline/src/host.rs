@@ -161,6 +161,9 @@ impl HostBaselines {
         };
         if series.sample.service != sample.service {
             series.sensitivity = self.config.sensitivity_for(&sample);
+            series
+                .baseline
+                .set_profile(self.config.profile_for(&sample));
         }
         series.sample = sample;
         series.seen_at = now.at;
@@ -202,10 +205,11 @@ impl HostBaselines {
         if self.series.len() >= self.config.max_series {
             self.evict();
         }
-        let baseline = match self.restored.remove(&sample.series) {
+        let mut baseline = match self.restored.remove(&sample.series) {
             Some(restored) => *restored,
             None => Baseline::new(self.config.window()),
         };
+        baseline.set_profile(self.config.profile_for(sample));
         self.gone.remove(&sample.series);
         let series = Series {
             sample: sample.clone(),

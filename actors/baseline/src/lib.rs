@@ -17,7 +17,7 @@ pub mod replay;
 
 pub use config::{BaselineConfig, Override, Sensitivity};
 pub use detect::{AlertState, judge};
-pub use engine::{Baseline, Measured, Phase};
+pub use engine::{Baseline, Measured, Phase, Profile, Views, as_sigma};
 pub use error::BaselineError;
 pub use host::{HostBaselines, SeriesFilter, SeriesView};
 pub use moment::{LocalTime, Moment};

@@ -2,8 +2,8 @@
 //! what would have been seen.
 
 use crate::config::Sensitivity;
-use crate::detect::{self, AlertState, judge};
-use crate::engine::Baseline;
+use crate::detect::{AlertState, judge, urgency};
+use crate::engine::{Baseline, Profile, Views};
 use crate::moment::LocalTime;
 use hale_model::{Sample, Severity, Timestamp};
 use std::collections::VecDeque;
@@ -12,11 +12,14 @@ use std::time::Duration;
 /// An alert is told again only if it is graver than any within this time.
 pub const COOLDOWN: Duration = Duration::from_secs(12 * 3600);
 
+/// Less surprise than this is told nowhere.
+const LEAST_SCORED: f64 = 0.05;
+
 /// What became of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReplayRow {
-    /// From 0 to 1: `s / (s + 3)`, where `s` is the distance in spreads; a half is a warning.
-    /// Zero for a row that can't be judged.
+    /// From 0 to 1: `s / (s + 1)` of the surprise `s` where it enters a level, a power of two, that
+    /// is higher than any in the last twelve hours, and zero elsewhere: a half is a warning.
     pub score: f64,
     /// Whether an alert is told here.
     pub alert: bool,
@@ -26,6 +29,10 @@ pub struct ReplayRow {
     pub sigma: f64,
     /// What was expected; none for a row that can't be judged.
     pub expected: Option<f64>,
+    /// How surprising it is, whether it is news or not: 1 is a warning.
+    pub surprise: f64,
+    /// The views that it was made of.
+    pub views: Views,
 }
 
 /// A series being replayed.
@@ -36,7 +43,8 @@ pub struct Replay {
     local: LocalTime,
     baseline: Baseline,
     state: AlertState,
-    told: VecDeque<(Timestamp, Severity)>,
+    told: News,
+    scored: News,
 }
 
 impl Replay {
@@ -53,48 +61,66 @@ impl Replay {
             local,
             baseline: Baseline::new(window),
             state: AlertState::default(),
-            told: VecDeque::new(),
+            told: News::default(),
+            scored: News::default(),
         }
+    }
+
+    /// Changes what surprises.
+    pub fn set_profile(&mut self, profile: Profile) {
+        self.baseline.set_profile(profile);
     }
 
     /// The next row.
     pub fn row(&mut self, at: Timestamp, value: f64) -> ReplayRow {
         self.sample.value = value;
         let now = self.local.moment(at);
-        let Some(reading) = self.baseline.observe(&self.sample, now) else {
+        let Some(measured) = self.baseline.measure(&self.sample, now) else {
             return ReplayRow::default();
         };
-        let age_s = reading.baseline.age_seconds;
-        let s = detect::score(reading.sigma, reading.harm, reading.seconds_to_limit, age_s);
+        let reading = measured.reading(&self.sample);
+        let surprise = measured.surprise.max(urgency(&reading));
+        let is_scored = surprise >= LEAST_SCORED
+            && self
+                .scored
+                .is_news(at, (surprise.log2() + 1e-9).floor() as i32);
         let anomaly = judge(&reading, self.sensitivity, &mut self.state);
-        let news = anomaly.map(|a| a.severity).filter(|s| self.is_news(at, *s));
+        let news = anomaly
+            .map(|a| a.severity)
+            .filter(|s| self.told.is_news(at, *s as i32));
         ReplayRow {
-            score: s / (s + 3.0),
+            score: if is_scored {
+                surprise / (surprise + 1.0)
+            } else {
+                0.0
+            },
             alert: news.is_some(),
             severity: news,
             sigma: reading.sigma,
             expected: Some(reading.baseline.expected),
+            surprise,
+            views: measured.views,
         }
     }
+}
 
-    fn is_news(&mut self, at: Timestamp, severity: Severity) -> bool {
-        while self
-            .told
-            .front()
-            .is_some_and(|(t, _)| at.since(*t) >= COOLDOWN)
-        {
-            self.told.pop_front();
+/// What was told lately: each level that is higher than all since, and when it was last reached.
+#[derive(Debug, Default)]
+struct News(VecDeque<(Timestamp, i32)>);
+
+impl News {
+    /// Whether `level` is higher than any within the cooldown. While it goes on, it stays told.
+    fn is_news(&mut self, at: Timestamp, level: i32) -> bool {
+        let is_over = |(t, _): &(Timestamp, i32)| at.since(*t) >= COOLDOWN;
+        while self.0.front().is_some_and(is_over) {
+            self.0.pop_front();
         }
-        let news = self.told.iter().all(|(_, s)| *s < severity);
-        // While it goes on, it stays told.
-        if news {
-            self.told.push_back((at, severity));
-        } else if let Some((t, s)) = self.told.back_mut()
-            && *s >= severity
-        {
-            *t = at;
+        let is_news = self.0.front().is_none_or(|(_, l)| *l < level);
+        while self.0.back().is_some_and(|(_, l)| *l <= level) {
+            self.0.pop_back();
         }
-        news
+        self.0.push_back((at, level));
+        is_news
     }
 }
 

@@ -335,7 +335,7 @@ impl Baseline {
             }
         }
         if rescaled {
-            self.season.rescale(before, self.values.scale);
+            self.rescale(before);
         }
     }
 }

@@ -33,11 +33,35 @@ pub(super) struct Season {
     days: [u8; SLOTS],
     #[serde(with = "array")]
     hours: [i16; WEEK_HOURS],
-    week: i64,
-    last: (i64, u16),
-    /// The ranges around one quarter hour, so that they are not unpacked for each sample.
+    week: i32,
+    last: (i32, u16),
     #[serde(skip)]
-    near: Option<(u16, Option<(f64, f64)>)>,
+    near: Near,
+}
+
+/// The range around one quarter hour, so that it is not unpacked for each sample.
+#[derive(Debug, Clone, Copy)]
+struct Near {
+    /// Which one; none is [`NOWHERE`].
+    slot: u16,
+    /// Not a number if it is not known.
+    low: f64,
+    high: f64,
+    /// The centres of the two hours that it lies between.
+    centres: [f64; 2],
+}
+
+const NOWHERE: u16 = u16::MAX;
+
+impl Default for Near {
+    fn default() -> Self {
+        Self {
+            slot: NOWHERE,
+            low: f64::NAN,
+            high: f64::NAN,
+            centres: [f64::NAN; 2],
+        }
+    }
 }
 
 impl Season {
@@ -46,9 +70,9 @@ impl Season {
             ranges: [[NONE; 4]; SLOTS],
             days: [0; SLOTS],
             hours: [NONE; WEEK_HOURS],
-            week: i64::MIN,
-            last: (i64::MIN, 0),
-            near: None,
+            week: i32::MIN,
+            last: (i32::MIN, 0),
+            near: Near::default(),
         }
     }
 
@@ -60,6 +84,8 @@ impl Season {
         (low, middle, high): (f64, f64, f64),
         duration_s: f64,
     ) -> bool {
+        // Days beyond what fits are years that no clock shows.
+        let day = i32::try_from(day).unwrap_or(i32::MAX);
         let week = day.div_euclid(7);
         let turned = week != self.week;
         if turned {
@@ -85,7 +111,7 @@ impl Season {
             }
         };
         *hour = pack(scale, moved, f64::round);
-        self.near = None;
+        self.near = Near::default();
         turned
     }
 
@@ -94,23 +120,46 @@ impl Season {
             (*least_before, *most_before) = (*least, *most);
             (*least, *most) = (NONE, NONE);
         }
-        self.near = None;
+        self.near = Near::default();
     }
 
     /// What is usual now; none until this time of the day has been seen on some days.
     pub(super) fn usual(&mut self, scale: Scale, now: Moment) -> Option<Usual> {
         let slot = now.slot_of_week();
-        let near = match self.near {
-            Some((known, near)) if known == slot => near,
-            _ => self.around(scale, usize::from(slot) % SLOTS),
-        };
-        self.near = Some((slot, near));
-        let (low, high) = near?;
-        let expected = self.centre(scale, now)?;
+        if self.near.slot != slot {
+            self.near = self.near(scale, now).unwrap_or(Near {
+                slot,
+                ..Near::default()
+            });
+        }
+        let Near {
+            low,
+            high,
+            centres: [before, after],
+            ..
+        } = self.near;
+        if low.is_nan() {
+            return None;
+        }
         Some(Usual {
             low,
             high,
-            expected,
+            expected: before + (after - before) * between_hours(now).1,
+        })
+    }
+
+    fn near(&self, scale: Scale, now: Moment) -> Option<Near> {
+        let slot = now.slot_of_week();
+        let (low, high) = self.around(scale, usize::from(slot) % SLOTS)?;
+        let hour = between_hours(now).0;
+        let a = self.hour(scale, hour % WEEK_HOURS);
+        let b = self.hour(scale, (hour + 1) % WEEK_HOURS);
+        let (a, b) = (a.or(b)?, b.or(a)?);
+        Some(Near {
+            slot,
+            low,
+            high,
+            centres: [a, b],
         })
     }
 
@@ -128,18 +177,6 @@ impl Season {
             }
         }
         (low <= high).then(|| (unpack(scale, low), unpack(scale, high)))
-    }
-
-    /// The centre expected now, between those of the nearest two hours of the week.
-    pub(super) fn centre(&self, scale: Scale, now: Moment) -> Option<f64> {
-        let at = now.hours_of_week() - 0.5 + WEEK_HOURS as f64;
-        let (hour, part) = (at as usize, at.fract());
-        let a = self.hour(scale, hour % WEEK_HOURS);
-        let b = self.hour(scale, (hour + 1) % WEEK_HOURS);
-        match (a, b) {
-            (Some(a), Some(b)) => Some(a + (b - a) * part),
-            (a, b) => a.or(b),
-        }
     }
 
     /// The centre of an hour of the week; until it is known, that of the same hour on other days.
@@ -167,8 +204,15 @@ impl Season {
         };
         self.ranges.iter_mut().flatten().for_each(again);
         self.hours.iter_mut().for_each(again);
-        self.near = None;
+        self.near = Near::default();
     }
+}
+
+/// The hour of the week whose middle was last, and how much of the way to the middle of the next
+/// has gone.
+fn between_hours(now: Moment) -> (usize, f64) {
+    let at = now.hours_of_week() - 0.5 + WEEK_HOURS as f64;
+    (at as usize, at.fract())
 }
 
 fn pack(scale: Scale, x: f64, round: fn(f64) -> f64) -> i16 {

@@ -1,12 +1,12 @@
-//! A baseline as bytes: one byte of version, then the value. A newer binary reads what an older
-//! one wrote; what it can't read it refuses, and never trusts.
+//! A baseline as bytes: one byte of version, then the value. What it can't read it refuses, and
+//! never trusts: the series is learned anew then.
 
 use super::Baseline;
 use crate::error::BaselineError;
 use hale_model::wire;
 
 /// The version this binary writes.
-pub const STATE_VERSION: u8 = 1;
+pub const STATE_VERSION: u8 = 2;
 
 /// What a state may hold, far beyond what samples of at most 1e30 in size lead to, a thousand a second:
 /// whoever goes on from a state within these bounds writes one within them.
@@ -45,7 +45,7 @@ impl Baseline {
             .split_first()
             .ok_or(BaselineError::Damaged("there are no bytes"))?;
         let baseline: Self = match *version {
-            1 => wire::decode(rest).map_err(BaselineError::Unreadable)?,
+            STATE_VERSION => wire::decode(rest).map_err(BaselineError::Unreadable)?,
             other => return Err(BaselineError::Version(other)),
         };
         let whole = (baseline.half_life_s.is_finite() && baseline.half_life_s >= 3600.0)
@@ -53,7 +53,8 @@ impl Baseline {
             && baseline.values.is_sound()
             && baseline.pending.is_sound()
             && baseline.trend.is_sound()
-            && baseline.learning.is_sound();
+            && baseline.learning.is_sound()
+            && baseline.surprise.is_sound();
         if whole {
             Ok(baseline)
         } else {

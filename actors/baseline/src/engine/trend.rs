@@ -9,6 +9,9 @@ const LEVELS: usize = 16;
 const FITTED: usize = 13;
 const LEAST_FITTED: usize = 8;
 const WIDEST_S: f64 = 300.0;
+/// Samples are of at most 1e30 in size, and their means are no larger.
+const MOST_BASE: f64 = 1e31;
+const MOST_AWAY: f32 = 1e32;
 
 /// A line through the recent levels.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -23,7 +26,9 @@ pub(super) struct Line {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Trend {
-    levels: [f64; LEVELS],
+    /// Their distances from `base`, the first one there was.
+    levels: [f32; LEVELS],
+    base: f64,
     len: u8,
     /// Seconds between levels; zero while each sample is one.
     spacing_s: f64,
@@ -41,7 +46,7 @@ impl Trend {
             self.opened_ms = at_ms;
         }
         self.sum += x;
-        self.n += 1;
+        self.n = self.n.saturating_add(1);
         self.make_room();
         let open_s = at_ms.saturating_sub(self.opened_ms) as f64 / 1000.0 + step_s;
         if open_s + 1e-6 >= self.spacing_s {
@@ -78,7 +83,10 @@ impl Trend {
     }
 
     fn close(&mut self, level: f64) {
-        self.levels[usize::from(self.len)] = level;
+        if self.len == 0 {
+            self.base = level;
+        }
+        self.levels[usize::from(self.len)] = (level - self.base) as f32;
         self.len += 1;
         self.line = self.fit();
     }
@@ -92,10 +100,10 @@ impl Trend {
         }
         let n = levels.len() as f64;
         let middle = (n - 1.0) / 2.0;
-        let mean = levels.iter().sum::<f64>() / n;
+        let mean = levels.iter().map(|y| f64::from(*y)).sum::<f64>() / n;
         let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
         for (i, y) in levels.iter().enumerate() {
-            let (dx, dy) = (i as f64 - middle, y - mean);
+            let (dx, dy) = (i as f64 - middle, f64::from(*y) - mean);
             xx += dx * dx;
             xy += dx * dy;
             yy += dy * dy;
@@ -121,12 +129,14 @@ impl Trend {
 
     pub(super) fn is_sound(&self) -> bool {
         usize::from(self.len) <= LEVELS
-            && are_within(MOST_VALUE, &self.levels)
+            && are_within(MOST_BASE, [&self.base])
+            && self.levels.iter().all(|y| y.abs() <= MOST_AWAY)
             && are_within(MOST_MEASURE, &[self.spacing_s, self.step_s])
-            // A sum of values, weighed by time; a difference of two over a time.
+            && self.sum.abs() <= MOST_BASE * f64::from(self.n)
+            // A difference of two values over a time.
             && are_within(
                 MOST_VALUE * MOST_MEASURE,
-                &[self.sum, self.line.slope, self.line.rise, self.line.fit],
+                &[self.line.slope, self.line.rise, self.line.fit],
             )
     }
 }
