@@ -10,9 +10,9 @@ use crate::library::Library;
 use crate::memory::{End, Memory};
 use crate::pipeline::Slots;
 use hale_api::{
-    AnswerRequest, BaselineQuery, Consistency, EntryPage, EntryQuery, ExecutionView, Feed,
-    FreezeRequest, FreezeState, HostView, IncidentFilter, IncidentQuery, IncidentRow, IncidentView,
-    PlaybookRow, Problem, Readiness, Status, Why,
+    AnswerRequest, BaselineQuery, Consistency, EntryPage, EntryQuery, ExcludeRequest, Excluded,
+    ExecutionView, Feed, FreezeRequest, FreezeState, HostView, IncidentFilter, IncidentQuery,
+    IncidentRow, IncidentView, PlaybookRow, Problem, Readiness, SeriesView, Status, Why,
 };
 use hale_audit::archive::Segments;
 use hale_consensus::{ChainStore, Consensus, Ledger, SegmentChain};
@@ -20,7 +20,7 @@ use hale_model::chain::Entry;
 use hale_model::ledger::{Answer, Approval, ApprovalState, Command, EntryKind, History, Signed};
 use hale_model::{
     ApprovalId, Decision, HostName, Incident, IncidentId, IncidentState, Keypair, PlaybookName,
-    Reading, Timestamp, canonical,
+    Reading, SeriesKey, Timestamp, canonical,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -320,6 +320,48 @@ impl Inner {
         readings.sort_by(|a, b| a.series.cmp(&b.series));
         readings.truncate(query.limit);
         Ok(readings)
+    }
+
+    pub(crate) async fn series(&self, series: SeriesKey) -> Result<SeriesView, Problem> {
+        let key = Box::new(series.clone());
+        let detail = self
+            .slots
+            .baseline
+            .ask(ASK, |reply| {
+                hale_baseline::actor::Message::Detail(key, reply)
+            })
+            .await
+            .ok_or_else(|| silent("baseline actor"))?;
+        detail
+            .and_then(|d| crate::views::series_of(self.host.clone(), &d))
+            .ok_or_else(|| Problem::not_found("series", series, "hale metrics lists them"))
+    }
+
+    pub(crate) async fn exclude(&self, request: ExcludeRequest) -> Result<Excluded, Problem> {
+        let (from, until) = (request.from, request.until);
+        let filter = hale_baseline::SeriesFilter {
+            series: request.series,
+            service: request.service,
+        };
+        let what = format!("{filter:?}");
+        let count = self
+            .slots
+            .baseline
+            .ask(ASK, |reply| hale_baseline::actor::Message::Exclude {
+                filter,
+                from,
+                until,
+                reply: Some(reply),
+            })
+            .await
+            .ok_or_else(|| silent("baseline actor"))?;
+        tracing::info!(
+            by = request.by, reason = request.reason, %from, %until, what, series = count,
+            "a period is excluded from what is normal"
+        );
+        Ok(Excluded {
+            series: count as u64,
+        })
     }
 
     pub(crate) async fn incidents(

@@ -6,17 +6,17 @@ use crate::chain;
 use crate::cluster::remote::Request;
 use hale_api::{
     AnswerRequest, Backend, BaselineQuery, BudgetView, ByRequest, Code, Consistency,
-    CreateTokenRequest, EntryPage, EntryQuery, ExecutionView, Feed, FindingView, FreezeRequest,
-    FreezeState, Gathered, HostView, IncidentQuery, IncidentRow, IncidentView, LeaderView,
-    MemberName, MemberView, NewToken, PlaybookRow, PlaybookView, Problem, Readiness, RemoveRequest,
-    Reply, RunRequest, RunView, SetBudgetRequest, Status, TokenView, TransferRequest, Verification,
-    VotersView, WaitView, Why,
+    CreateTokenRequest, EntryPage, EntryQuery, ExcludeRequest, Excluded, ExecutionView, Feed,
+    FindingView, FreezeRequest, FreezeState, Gathered, HostView, IncidentQuery, IncidentRow,
+    IncidentView, LeaderView, MemberName, MemberView, NewToken, PlaybookRow, PlaybookView, Problem,
+    Readiness, RemoveRequest, Reply, RunRequest, RunView, SetBudgetRequest, Status, TokenView,
+    TransferRequest, Verification, VotersView, WaitView, Why,
 };
 use hale_consensus::Ledger;
 use hale_model::chain::Entry;
 use hale_model::ledger::{Approval, ApprovalState, Lease};
 use hale_model::port::Later;
-use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading};
+use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading, SeriesKey};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +102,31 @@ impl Backend for NodeBackend {
                 return n.remote_baselines(node, &host, &query).await;
             }
             n.baselines(query).await
+        })
+    }
+
+    fn series(&self, host: HostName, series: SeriesKey) -> Reply<hale_api::SeriesView> {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(node) = n.node_of(&host)? {
+                n.may_ask(may_ask, &host)?;
+                let series = crate::elsewhere::quoted(&series.to_string());
+                let path = format!("/v1/hosts/{host}/series/{series}");
+                return n.live(node, Request::get(path)).await;
+            }
+            n.series(series).await
+        })
+    }
+
+    fn exclude(&self, host: HostName, request: ExcludeRequest) -> Reply<Excluded> {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(node) = n.node_of(&host)? {
+                n.may_ask(may_ask, &host)?;
+                let path = format!("/v1/hosts/{host}/baselines/exclude");
+                return n.live(node, Request::post(path, &request)?).await;
+            }
+            n.exclude(request).await
         })
     }
 

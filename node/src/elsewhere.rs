@@ -255,7 +255,7 @@ impl Inner {
 }
 
 /// Percent-encoded (RFC 3986 section 2.1): what is not unreserved.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::new();
     for b in text.bytes() {
         match b {

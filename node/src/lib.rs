@@ -75,8 +75,20 @@ async fn run(command: Command, globals: &Globals) -> ExitCode {
             demo::run(options).await.map_err(Into::into)
         }
         Command::Client(command) => return cli::run(command, globals).await,
-        Command::Baseline(BaselineCommand::Replay { input, output }) => {
-            replay::baseline_command(&input, &output, globals.json).map_err(Into::into)
+        Command::Baseline(BaselineCommand::Replay(args)) => {
+            replay::baseline_command(&args.input, &args.output, args.options(), globals.json)
+                .map_err(Into::into)
+        }
+        Command::Baseline(BaselineCommand::Plot(args)) => replay::plot_command(
+            &args.file,
+            &args.output,
+            args.options(),
+            args.last_days,
+            globals.json,
+        )
+        .map_err(Into::into),
+        Command::Baseline(BaselineCommand::Exclude(args)) => {
+            return cli::run(cli::ClientCommand::Exclude(args), globals).await;
         }
         Command::Decision(DecisionCommand::Replay {
             incidents,

@@ -311,6 +311,7 @@ impl Line {
                     filter,
                     from,
                     until,
+                    reply: None,
                 });
         }
     }

@@ -1,13 +1,16 @@
 //! `hale baseline replay` and `hale decision replay`: what the engines say of recorded data, with
 //! no host and no cluster.
 
-use hale_baseline::Sensitivity;
+mod plot;
+
 use hale_baseline::moment::LocalTime;
-use hale_baseline::replay::Replay;
+use hale_baseline::replay::{Replay, ReplayRow};
+use hale_baseline::{Profile, Sensitivity};
 use hale_decision::catalogue::Entry;
 use hale_decision::replay as decision;
 use hale_model::{Bounds, Harm, Sample, SeriesKey, SeriesKind, Timestamp};
 use indicatif::ProgressBar;
+use plot::Drawn;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,10 +82,18 @@ struct Described {
     tz: Option<String>,
 }
 
+/// How recorded series are judged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Options {
+    pub(crate) sensitivity: Sensitivity,
+    pub(crate) profile: Profile,
+}
+
 /// Replays every CSV below `input` into one of the same name below `output`. Returns how many.
 pub(crate) fn baseline(
     input: &Path,
     output: &Path,
+    options: Options,
     bar: &ProgressBar,
 ) -> Result<usize, ReplayError> {
     let described = described(input)?;
@@ -92,16 +103,12 @@ pub(crate) fn baseline(
     bar.set_length(files.len() as u64);
     for name in &files {
         let text = fs::read_to_string(input.join(name)).map_err(at(&input.join(name)))?;
-        let key = name.to_string_lossy();
-        let known = described
-            .get(&*key)
-            .or_else(|| described.get(key.trim_end_matches(".csv")));
-        let out = one(
-            &input.join(name),
-            &key,
-            &text,
-            known.unwrap_or(&Described::default()),
-        )?;
+        let file = Recorded {
+            path: &input.join(name),
+            name: &name.to_string_lossy(),
+            text: &text,
+        };
+        let out = scored(&file, known(&described, file.name), options)?;
         let target = output.join(name);
         fs::create_dir_all(target.parent().unwrap_or(output)).map_err(at(output))?;
         fs::write(&target, out).map_err(at(&target))?;
@@ -136,12 +143,37 @@ fn csv_files(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), 
     Ok(())
 }
 
-fn one(path: &Path, name: &str, text: &str, described: &Described) -> Result<String, ReplayError> {
-    let local = LocalTime::named(described.tz.as_deref().unwrap_or("UTC")).map_err(|source| {
-        ReplayError::Zone {
-            file: name.to_owned(),
-            source,
-        }
+fn known<'a>(described: &'a BTreeMap<String, Described>, name: &str) -> &'a Described {
+    static NOTHING: Described = Described {
+        kind: SeriesKind::Gauge,
+        min: None,
+        max: None,
+        tz: None,
+    };
+    let known = described
+        .get(name)
+        .or_else(|| described.get(name.trim_end_matches(".csv")));
+    known.unwrap_or(&NOTHING)
+}
+
+/// A file of rows.
+struct Recorded<'a> {
+    path: &'a Path,
+    name: &'a str,
+    text: &'a str,
+}
+
+/// What a file's rows came to: each with its time and value as they were written.
+fn each_row(
+    file: &Recorded<'_>,
+    described: &Described,
+    options: Options,
+    mut take: impl FnMut((&str, &str), (Timestamp, f64), &ReplayRow),
+) -> Result<(), ReplayError> {
+    let zone = described.tz.as_deref().unwrap_or("UTC");
+    let local = LocalTime::named(zone).map_err(|source| ReplayError::Zone {
+        file: file.name.to_owned(),
+        source,
     })?;
     let bounds = described.max.map(|max| Bounds {
         min: described.min.unwrap_or(0.0),
@@ -151,23 +183,15 @@ fn one(path: &Path, name: &str, text: &str, described: &Described) -> Result<Str
         kind: described.kind,
         bounds,
         harm: Harm::Both,
-        ..Sample::gauge(SeriesKey::new(name.trim_end_matches(".csv")), 0.0)
+        ..Sample::gauge(SeriesKey::new(file.name.trim_end_matches(".csv")), 0.0)
     };
-    let mut replay = Replay::new(
-        sample,
-        Sensitivity::Medium,
-        local,
-        Duration::from_secs(7 * 86_400),
-    );
-    let mut out = String::from("timestamp,value,anomaly_score,alert,severity\n");
-    for (i, line) in text
-        .lines()
-        .enumerate()
-        .skip(1)
-        .filter(|(_, l)| !l.trim().is_empty())
-    {
+    let window = Duration::from_secs(7 * 86_400);
+    let mut replay = Replay::new(sample, options.sensitivity, local, window);
+    replay.set_profile(options.profile);
+    let lines = file.text.lines().enumerate().skip(1);
+    for (i, line) in lines.filter(|(_, l)| !l.trim().is_empty()) {
         let wrong = || ReplayError::Row {
-            path: path.to_owned(),
+            path: file.path.to_owned(),
             line: i + 1,
             text: line.chars().take(80).collect(),
         };
@@ -176,17 +200,73 @@ fn one(path: &Path, name: &str, text: &str, described: &Described) -> Result<Str
         let time = timestamp(when.trim()).ok_or_else(wrong)?;
         // What is no number is what a sensor gives that could not read: a gap.
         let number = value.trim().parse().unwrap_or(f64::NAN);
-        let row = replay.row(time, number);
-        let severity = row.severity.map_or("", |s| s.as_str());
-        // Writing to a String can't fail.
-        let _ = writeln!(
-            out,
-            "{when},{value},{:.6},{},{severity}",
-            row.score,
-            u8::from(row.alert)
-        );
+        take((when, value), (time, number), &replay.row(time, number));
     }
+    Ok(())
+}
+
+fn scored(
+    file: &Recorded<'_>,
+    described: &Described,
+    options: Options,
+) -> Result<String, ReplayError> {
+    let mut out =
+        String::from("timestamp,value,anomaly_score,alert,severity,sigma,expected,low,high\n");
+    each_row(file, described, options, |(when, value), _, row| {
+        let severity = row.severity.map_or("", |s| s.as_str());
+        let alert = u8::from(row.alert);
+        // Writing to a String can't fail.
+        let _ = write!(out, "{when},{value},{:.6},{alert},{severity},", row.score);
+        let _ = match row.normal {
+            Some(n) => writeln!(out, "{:.3},{},{},{}", row.sigma, n.expected, n.low, n.high),
+            None => writeln!(out, ",,,"),
+        };
+    })?;
     Ok(out)
+}
+
+/// `hale baseline plot FILE SVG`.
+pub(crate) fn plot_command(
+    file: &Path,
+    output: &Path,
+    options: Options,
+    last_days: Option<u16>,
+    json: bool,
+) -> Result<ExitCode, ReplayError> {
+    let text = fs::read_to_string(file).map_err(at(file))?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let described = described(file.parent().unwrap_or(Path::new(".")))?;
+    let recorded = Recorded {
+        path: file,
+        name: &name,
+        text: &text,
+    };
+    let mut drawn = Vec::new();
+    let take = |_: (&str, &str), (time, value): (Timestamp, f64), row: &ReplayRow| {
+        drawn.push(Drawn {
+            at: time,
+            value,
+            normal: row.normal,
+            alert: row.severity,
+        });
+    };
+    each_row(&recorded, known(&described, &name), options, take)?;
+    if let (Some(days), Some(last)) = (last_days, drawn.iter().map(|d| d.at).max()) {
+        let length = Duration::from_secs(u64::from(days) * 86_400);
+        drawn.retain(|d| last.since(d.at) <= length);
+    }
+    let alerts = drawn.iter().filter(|d| d.alert.is_some()).count();
+    fs::write(output, plot::svg(&name, &drawn)).map_err(at(output))?;
+    let line = match json {
+        true => {
+            let rows = drawn.len();
+            serde_json::json!({"rows": rows, "alerts": alerts, "output": output}).to_string()
+        }
+        false => format!("{alerts} alerts drawn into {}", output.display()),
+    };
+    // A closed pipe is no failure: the file is written.
+    writeln!(std::io::stdout(), "{line}").ok();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `2014-02-14 14:30:00`, RFC 3339, or seconds since the epoch; UTC where nothing else is said.
@@ -210,7 +290,12 @@ pub(crate) fn fuzzed(text: &str) {
         ..Described::default()
     };
     for described in [Described::default(), counter] {
-        if let Ok(out) = one(path, "a.csv", text, &described) {
+        let file = Recorded {
+            path,
+            name: "a.csv",
+            text,
+        };
+        if let Ok(out) = scored(&file, &described, Options::default()) {
             assert!(out.lines().count() <= 1 + text.lines().count());
         }
     }
@@ -250,10 +335,11 @@ pub(crate) fn decisions(
 pub(crate) fn baseline_command(
     input: &Path,
     output: &Path,
+    options: Options,
     json: bool,
 ) -> Result<ExitCode, ReplayError> {
     let bar = bar(json);
-    let count = baseline(input, output, &bar)?;
+    let count = baseline(input, output, options, &bar)?;
     told(json, count, "series", output);
     Ok(ExitCode::SUCCESS)
 }
@@ -319,7 +405,7 @@ mod tests {
             .collect();
         fs::write(input.join("sub/a.csv"), format!("timestamp,value\n{rows}")).unwrap();
         assert_eq!(
-            baseline(&input, &output, &ProgressBar::hidden()).unwrap(),
+            baseline(&input, &output, Options::default(), &ProgressBar::hidden()).unwrap(),
             1
         );
         assert_eq!(
@@ -330,7 +416,7 @@ mod tests {
             51
         );
         fs::write(input.join("b.csv"), "timestamp,value\nnever,1\n").unwrap();
-        let error = baseline(&input, &output, &ProgressBar::hidden())
+        let error = baseline(&input, &output, Options::default(), &ProgressBar::hidden())
             .unwrap_err()
             .to_string();
         assert!(error.contains("line 2"), "{error}");

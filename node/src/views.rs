@@ -2,11 +2,11 @@
 
 use crate::answers::Inner;
 use crate::pipeline::ASK;
-use hale_api::ExecutionView;
-use hale_baseline::SeriesView;
+use hale_api::{EpisodeView, ExecutionView, ExplanationView, PointView};
+use hale_baseline::{SeriesDetail, SeriesView};
 use hale_executor::journal::Phase;
-use hale_model::Reading;
 use hale_model::ledger::Scope;
+use hale_model::{HostName, Reading};
 
 /// A series' latest reading, as operators ask for it.
 pub(crate) fn reading_of(view: &SeriesView) -> Option<Reading> {
@@ -23,6 +23,41 @@ pub(crate) fn reading_of(view: &SeriesView) -> Option<Reading> {
         seconds_to_limit: m.seconds_to_limit,
         bounds: view.bounds,
         harm: view.harm,
+    })
+}
+
+/// One series with its last readings; none before its first reading.
+pub(crate) fn series_of(host: HostName, detail: &SeriesDetail) -> Option<hale_api::SeriesView> {
+    let explanation = detail.explanation.as_ref()?;
+    let point = |p: &hale_baseline::Point| PointView {
+        at: p.at,
+        value: p.value,
+        expected: p.expected.into(),
+        low: p.low.into(),
+        high: p.high.into(),
+        sigma: p.sigma.into(),
+    };
+    let episode = |e: &hale_baseline::Episode| EpisodeView {
+        from: e.from,
+        until: e.until,
+        severity: e.severity,
+    };
+    Some(hale_api::SeriesView {
+        host,
+        reading: reading_of(&detail.view)?,
+        sensitivity: detail.view.sensitivity.map(|s| s.as_str().to_owned()),
+        step_seconds: detail.view.step_seconds,
+        points: detail.points.iter().map(point).collect(),
+        anomalies: detail.episodes.iter().map(episode).collect(),
+        explanation: ExplanationView {
+            why: explanation.why.clone(),
+            surprise: explanation.surprise,
+            false_alerts_per_week: explanation.false_alerts_per_week,
+            novelty: explanation.novelty,
+            deviation: explanation.deviation,
+            time_of_day: explanation.time_of_day,
+            phase: explanation.phase.as_str().to_owned(),
+        },
     })
 }
 

@@ -1,9 +1,9 @@
 //! The actor: it is shown rounds of samples, hands on what they came to, and keeps its state.
 
 use crate::config::BaselineConfig;
-use crate::host::{HostBaselines, Row, SeriesFilter, SeriesView};
+use crate::host::{HostBaselines, Row, SeriesDetail, SeriesFilter, SeriesView};
 use hale_model::port::Port;
-use hale_model::{Batch, Observed, Timestamp};
+use hale_model::{Batch, Observed, SeriesKey, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::time::Duration;
 
@@ -38,8 +38,10 @@ pub enum Message {
     Observe(Box<Batch>, RpcReplyPort<()>),
     /// What is known of the series that fit.
     Baselines(SeriesFilter, RpcReplyPort<Vec<SeriesView>>),
+    /// All that is known of one series; none if it is not known.
+    Detail(Box<SeriesKey>, RpcReplyPort<Option<Box<SeriesDetail>>>),
     /// A period is not normal for the series that fit: an incident, or what Hale does itself. The
-    /// end may lie up to a day ahead.
+    /// end may lie up to a day ahead. Answered with how many series fit.
     Exclude {
         /// Which series.
         filter: SeriesFilter,
@@ -47,6 +49,8 @@ pub enum Message {
         from: Timestamp,
         /// Until when.
         until: Timestamp,
+        /// Who waits for the answer, if anybody does.
+        reply: Option<RpcReplyPort<usize>>,
     },
     /// How many series are kept, and how many gave way to others.
     Counts(RpcReplyPort<Counts>),
@@ -128,7 +132,14 @@ impl Actor for BaselineActor {
                 filter,
                 from,
                 until,
-            } => state.host.exclude(&filter, from, until),
+                reply,
+            } => {
+                let count = state.host.exclude(&filter, from, until);
+                if let Some(reply) = reply {
+                    answer(reply, count);
+                }
+            }
+            Message::Detail(key, reply) => answer(reply, state.host.detail(&key).map(Box::new)),
             Message::Counts(reply) => answer(
                 reply,
                 Counts {

@@ -25,6 +25,15 @@ pub enum Sensitivity {
 }
 
 impl Sensitivity {
+    /// Its name in configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+
     /// The threshold, in spreads.
     pub fn threshold(self) -> f64 {
         match self {
@@ -50,6 +59,9 @@ pub struct BaselineConfig {
     pub timezone: String,
     /// The most series kept; the one seen longest ago gives way. At most 200,000.
     pub max_series: usize,
+    /// How many readings of each series are kept to be looked at; fewer where there are many series.
+    /// At most 2,000.
+    pub history_points: usize,
     /// Seconds between two savings of the state. From 1 to 86,400.
     pub save_every_seconds: u64,
     /// For series that are otherwise; the first that fits holds.
@@ -64,6 +76,7 @@ impl Default for BaselineConfig {
             window_days: 7,
             timezone: "system".into(),
             max_series: 10_000,
+            history_points: 240,
             save_every_seconds: 300,
             overrides: vec![],
         }
@@ -169,6 +182,7 @@ impl BaselineConfig {
         };
         range("window_days", self.window_days.into(), 1, 60)?;
         range("max_series", self.max_series as u64, 1, 200_000)?;
+        range("history_points", self.history_points as u64, 0, 2000)?;
         range("save_every_seconds", self.save_every_seconds, 1, 86_400)?;
         range(
             "overrides",
@@ -232,7 +246,7 @@ mod tests {
         check(
             json!({"sensitivty": "low"}),
             expect![
-                "unknown field `sensitivty`, expected one of `sensitivity`, `profile`, `window_days`, `timezone`, `max_series`, `save_every_seconds`, `overrides`"
+                "unknown field `sensitivty`, expected one of `sensitivity`, `profile`, `window_days`, `timezone`, `max_series`, `history_points`, `save_every_seconds`, `overrides`"
             ],
         );
         check(

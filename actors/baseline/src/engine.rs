@@ -48,6 +48,17 @@ pub enum Phase {
     Seasonal,
 }
 
+impl Phase {
+    /// Its name in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Learning => "learning",
+            Self::Seasonal => "seasonal",
+        }
+    }
+}
+
 /// A sample held against a series' baseline. Cheap to copy; [`Measured::reading`] names the series.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
@@ -233,6 +244,7 @@ impl Baseline {
     pub fn exclude(&mut self, from: Timestamp, until: Timestamp) {
         self.pending
             .forget_since(from.as_millis(), until.as_millis());
+        self.surprise.forget_fresh(from.as_millis());
         self.learning
             .exclude_until(until.min(self.input.last_at().plus(Duration::from_secs(86_400))));
     }

@@ -4,6 +4,8 @@ use crate::config::{BaselineConfig, Sensitivity, matches};
 use crate::detect::{self, AlertState, judge};
 use crate::engine::{Baseline, Measured, Phase};
 use crate::error::BaselineError;
+use crate::explain::Explanation;
+use crate::history::{Episode, History, MOST_POINTS, Point};
 use crate::moment::{LocalTime, Moment};
 use hale_model::{
     Anomaly, Batch, Bounds, Harm, Observed, Sample, SeriesKey, SeriesKind, ServiceName, Severity,
@@ -64,6 +66,20 @@ pub struct SeriesView {
     pub anomaly: Option<(Severity, Timestamp)>,
 }
 
+/// All that is known of one series, for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeriesDetail {
+    /// What the list of series tells of it.
+    #[serde(flatten)]
+    pub view: SeriesView,
+    /// The last readings, the oldest first.
+    pub points: Vec<Point>,
+    /// When it was anomalous, as far as it is remembered; the oldest first.
+    pub episodes: Vec<Episode>,
+    /// Why the last reading is as normal or as strange as it is said to be; none before the first.
+    pub explanation: Option<Explanation>,
+}
+
 #[derive(Debug)]
 struct Series {
     sample: Sample,
@@ -71,6 +87,7 @@ struct Series {
     sensitivity: Option<Sensitivity>,
     state: AlertState,
     latest: Option<Measured>,
+    history: History,
     seen_at: Timestamp,
     unsaved: bool,
 }
@@ -153,6 +170,7 @@ impl HostBaselines {
     }
 
     fn observe_one(&mut self, sample: Sample, now: Moment, cleared: &mut BTreeSet<SeriesKey>) {
+        let most_points = self.most_points();
         if !self.series.contains_key(&sample.series) {
             self.admit(&sample, now.at);
         }
@@ -171,6 +189,7 @@ impl HostBaselines {
             return;
         };
         series.latest = Some(measured);
+        series.history.push(Point::from(&measured), most_points);
         series.unsaved = true;
         let Some(sensitivity) = series.sensitivity else {
             return;
@@ -188,6 +207,8 @@ impl HostBaselines {
         }
         let was_active = series.state.active().is_some();
         let anomaly = judge(&measured.reading(sample), sensitivity, &mut series.state);
+        let told = anomaly.as_ref().map(|a| (a.severity, a.since));
+        series.history.note(now.at, told);
         match (was_active, anomaly.is_some()) {
             (false, true) => {
                 self.active.insert(sample.series.clone());
@@ -199,6 +220,24 @@ impl HostBaselines {
             }
             _ => {}
         }
+    }
+
+    /// How many points of each series are kept.
+    fn most_points(&self) -> usize {
+        self.config
+            .history_points
+            .min(MOST_POINTS / self.series.len().max(1))
+    }
+
+    /// All that is known of one series.
+    pub fn detail(&self, key: &SeriesKey) -> Option<SeriesDetail> {
+        let series = self.series.get(key)?;
+        Some(SeriesDetail {
+            view: series.view(),
+            points: series.history.points().copied().collect(),
+            episodes: series.history.episodes().copied().collect(),
+            explanation: series.latest.as_ref().map(Explanation::of),
+        })
     }
 
     fn admit(&mut self, sample: &Sample, at: Timestamp) {
@@ -217,6 +256,7 @@ impl HostBaselines {
             sensitivity: self.config.sensitivity_for(sample),
             state: AlertState::default(),
             latest: None,
+            history: History::default(),
             seen_at: at,
             unsaved: false,
         };
@@ -255,6 +295,7 @@ impl HostBaselines {
             let is_silent = at.since(s.seen_at) > patience;
             if is_silent {
                 s.state.clear(at);
+                s.history.note(at, None);
                 cleared.insert(key.clone());
             }
             !is_silent
@@ -277,11 +318,16 @@ impl HostBaselines {
 
     /// Excludes a period from what is normal, for the series that fit: an incident, or what Hale
     /// did itself. They are judged all the same.
-    pub fn exclude(&mut self, filter: &SeriesFilter, from: Timestamp, until: Timestamp) {
+    ///
+    /// Returns how many series fit.
+    pub fn exclude(&mut self, filter: &SeriesFilter, from: Timestamp, until: Timestamp) -> usize {
+        let mut count = 0;
         for series in self.series.values_mut().filter(|s| filter.fits(&s.sample)) {
             series.baseline.exclude(from, until);
             series.unsaved = true;
+            count += 1;
         }
+        count
     }
 
     /// The series that fit, in the order of their names.

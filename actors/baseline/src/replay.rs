@@ -15,6 +15,17 @@ pub const COOLDOWN: Duration = Duration::from_secs(12 * 3600);
 /// Less surprise than this is told nowhere.
 const LEAST_SCORED: f64 = 0.05;
 
+/// What was normal for one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Normal {
+    /// What was expected.
+    pub expected: f64,
+    /// The least.
+    pub low: f64,
+    /// The most.
+    pub high: f64,
+}
+
 /// What became of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ReplayRow {
@@ -27,8 +38,9 @@ pub struct ReplayRow {
     pub severity: Option<Severity>,
     /// Signed spreads from what was expected.
     pub sigma: f64,
-    /// What was expected; none for a row that can't be judged.
-    pub expected: Option<f64>,
+    /// What was expected, and the least and the most that was normal; none for a row that can't be
+    /// judged.
+    pub normal: Option<Normal>,
     /// How surprising it is, whether it is news or not: 1 is a warning.
     pub surprise: f64,
     /// The views that it was made of.
@@ -97,7 +109,11 @@ impl Replay {
             alert: news.is_some(),
             severity: news,
             sigma: reading.sigma,
-            expected: Some(reading.baseline.expected),
+            normal: Some(Normal {
+                expected: reading.baseline.expected,
+                low: measured.low,
+                high: measured.high,
+            }),
             surprise,
             views: measured.views,
         }

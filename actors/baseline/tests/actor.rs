@@ -245,6 +245,7 @@ async fn what_hale_does_itself_is_not_learned() {
             filter,
             from,
             until,
+            reply: None,
         })
         .unwrap();
     observe(&actor, 31, vec![health(1.0)]).await;

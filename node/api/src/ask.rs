@@ -10,7 +10,7 @@ pub use cluster::{
 
 use crate::problem::Problem;
 use hale_model::ledger::EntryKind;
-use hale_model::{Digest, HostName, IncidentId, ServiceName};
+use hale_model::{Digest, HostName, IncidentId, ServiceName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 pub(crate) const MAX_BY_BYTES: usize = 200;
 /// The longest reason, in bytes.
 pub(crate) const MAX_REASON_BYTES: usize = 2000;
+/// The longest pattern, in bytes.
+pub(crate) const MAX_PATTERN_BYTES: usize = 256;
 /// The most parameters one run may be given.
 pub(crate) const MAX_PARAMS: usize = 64;
 
@@ -148,6 +150,27 @@ pub struct RunRequest {
     pub by: String,
 }
 
+/// A period that is not to be learned as normal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExcludeRequest {
+    /// A pattern for the metric: `system.disk_*`; all, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
+    /// A pattern for the service; all, if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// From when on.
+    pub from: Timestamp,
+    /// Until when; at most a day ahead.
+    pub until: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
 /// Stops or allows all execution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -199,6 +222,23 @@ impl Checked for FreezeRequest {
     fn check(&self) -> Result<(), Problem> {
         person(&self.by)?;
         one_line("reason", &self.reason, MAX_REASON_BYTES)
+    }
+}
+
+impl Checked for ExcludeRequest {
+    fn check(&self) -> Result<(), Problem> {
+        person(&self.by)?;
+        one_line("reason", &self.reason, MAX_REASON_BYTES)?;
+        for (field, text) in [("series", &self.series), ("service", &self.service)] {
+            one_line(field, text.as_deref().unwrap_or(""), MAX_PATTERN_BYTES)?;
+        }
+        if self.until <= self.from {
+            return Err(Problem::invalid(
+                "`until` is not after `from`",
+                "write two times like 2026-02-12T11:26:00Z, the earlier one as `from`",
+            ));
+        }
+        Ok(())
     }
 }
 

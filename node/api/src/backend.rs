@@ -2,21 +2,21 @@
 
 use crate::ask::{
     AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
-    FreezeRequest, IncidentQuery, MemberName, RemoveRequest, RunRequest, SetBudgetRequest,
-    TransferRequest,
+    ExcludeRequest, FreezeRequest, IncidentQuery, MemberName, RemoveRequest, RunRequest,
+    SetBudgetRequest, TransferRequest,
 };
 use crate::events::Feed;
 use crate::metrics::Family;
 use crate::problem::Problem;
 use crate::view::{
-    BudgetView, EntryPage, ExecutionView, FindingView, FreezeState, Gathered, HostView,
+    BudgetView, EntryPage, Excluded, ExecutionView, FindingView, FreezeState, Gathered, HostView,
     IncidentRow, IncidentView, LeaderView, MemberView, NewToken, PlaybookRow, PlaybookView,
-    Readiness, RunView, Status, TokenView, Verification, VotersView, WaitView, Why,
+    Readiness, RunView, SeriesView, Status, TokenView, Verification, VotersView, WaitView, Why,
 };
 use hale_model::chain::Entry;
 use hale_model::ledger::{Approval, Lease};
 use hale_model::port::Later;
-use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading};
+use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading, SeriesKey};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -40,6 +40,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The latest readings of a host with the baselines they were held against, by series.
     fn baselines(&self, host: HostName, query: BaselineQuery) -> Reply<Vec<Reading>>;
+
+    /// One series of a host: its last readings, what was anomalous, and why it is judged as it is.
+    fn series(&self, host: HostName, series: SeriesKey) -> Reply<SeriesView>;
+
+    /// Excludes a period of a host from what is normal.
+    fn exclude(&self, host: HostName, request: ExcludeRequest) -> Reply<Excluded>;
 
     /// Incidents, newest first.
     fn incidents(&self, query: IncidentQuery) -> Reply<Gathered<IncidentRow>>;

@@ -5,8 +5,8 @@ mod cluster;
 pub(crate) use cluster::*;
 
 use crate::ask::{
-    AnswerRequest, BaselineQuery, EntryQuery, FreezeRequest, IncidentFilter, IncidentQuery,
-    RunRequest,
+    AnswerRequest, BaselineQuery, EntryQuery, ExcludeRequest, FreezeRequest, IncidentFilter,
+    IncidentQuery, RunRequest,
 };
 use crate::call::Call;
 use crate::problem::{Code, Problem};
@@ -16,8 +16,8 @@ use crate::{metrics as prometheus, openapi as document, page as html, stream};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use hale_model::Happening;
 use hale_model::ledger::EntryKind;
+use hale_model::{Happening, SeriesKey};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,6 +53,24 @@ pub(crate) async fn baselines(c: Call) -> Answered {
     readings.retain(|r| query.wants(&r.series.to_string()));
     readings.truncate(query.limit);
     c.json(&json!({ "host": host, "baselines": readings }))
+}
+
+pub(crate) async fn series(c: Call) -> Answered {
+    let text: String = c.part("series")?;
+    let series = SeriesKey::parse(&text).filter(SeriesKey::is_within_limits);
+    let series = series.ok_or_else(|| {
+        Problem::new(
+            Code::BadRequest,
+            format!("`{}` is no series", text.chars().take(80).collect::<String>()),
+            "write it like system.cpu_percent or system.disk_usage_percent{mount=\"/var\"}, percent-encoded",
+        )
+    })?;
+    c.json(&c.backend().series(c.part("host")?, series).await?)
+}
+
+pub(crate) async fn exclude(c: Call) -> Answered {
+    let request: ExcludeRequest = c.body()?;
+    c.json(&c.backend().exclude(c.part("host")?, request).await?)
 }
 
 pub(crate) async fn incidents(c: Call) -> Answered {

@@ -23,8 +23,8 @@ mod view;
 
 pub use ask::{
     AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
-    FreezeRequest, IncidentFilter, IncidentQuery, MAX_BUDGET, MAX_TOKEN_SECONDS, MAX_TOKEN_USES,
-    MemberName, RemoveRequest, RunRequest, SetBudgetRequest, TransferRequest,
+    ExcludeRequest, FreezeRequest, IncidentFilter, IncidentQuery, MAX_BUDGET, MAX_TOKEN_SECONDS,
+    MAX_TOKEN_USES, MemberName, RemoveRequest, RunRequest, SetBudgetRequest, TransferRequest,
 };
 pub use backend::{Backend, Reply};
 pub use events::Feed;
@@ -34,9 +34,10 @@ pub use openapi::document as openapi_document;
 pub use problem::{Code, Problem};
 pub use server::{ApiConfig, Server, ServerError, bind};
 pub use view::{
-    ApprovalView, BudgetLimitView, BudgetView, ChainProblem, EntryPage, EntryView, ErrorBody,
-    ErrorView, ExecutionView, FindingView, FreezeState, Gathered, HostView, IncidentRow,
-    IncidentView, LeaderView, LeaseView, LedgerStatus, MemberState, MemberView, NewToken,
-    PlannedStep, PlaybookRow, PlaybookView, Readiness, RunView, Seat, Status, TokenState,
-    TokenView, Verification, VoterView, VotersView, WaitView, Why,
+    ApprovalView, BudgetLimitView, BudgetView, ChainProblem, EntryPage, EntryView, EpisodeView,
+    ErrorBody, ErrorView, Excluded, ExecutionView, ExplanationView, FindingView, FreezeState,
+    Gathered, HostView, IncidentRow, IncidentView, LeaderView, LeaseView, LedgerStatus,
+    MemberState, MemberView, NewToken, PlannedStep, PlaybookRow, PlaybookView, PointView,
+    Readiness, RunView, Seat, SeriesView, Status, TokenState, TokenView, Verification, VoterView,
+    VotersView, WaitView, Why,
 };

@@ -2,8 +2,10 @@
 //! `schemas.json` describes them; a test holds the two together.
 
 mod cluster;
+mod series;
 
 pub use cluster::*;
+pub use series::*;
 
 use hale_model::chain::Entry;
 use hale_model::decision::{Decision, Route};

@@ -16,7 +16,9 @@ Examples:
   hale metrics                                 this node's host
   hale metrics --hosts                         the hosts it knows
   hale metrics db-01 disk                      series whose name holds `disk`
+  hale metrics db-01 system.load_1m            one series: its last values, drawn, and why
   hale metrics db-01 'database.connections_*'
+  hale --json metrics db-01 system.load_1m --history
   hale metrics --sort sigma                    the least normal first
   hale metrics --snapshot                      the latest values as one JSON object")]
 pub(crate) struct MetricsArgs {
@@ -24,6 +26,9 @@ pub(crate) struct MetricsArgs {
     host: Option<String>,
     /// A part of the series' name, or a glob with *
     series: Option<String>,
+    /// With --json: all of the one series, with its last values, the band that was normal, and why
+    #[arg(long, requires = "series")]
+    history: bool,
     /// The latest values as one JSON object, grouped
     #[arg(long, conflicts_with = "series")]
     snapshot: bool,
@@ -63,6 +68,7 @@ pub(super) async fn run(
             .await?;
         return Out::new(true).value(&snapshot).map(|()| ExitCode::SUCCESS);
     }
+    let asked_for_one = args.series.is_some();
     let series = args
         .series
         .map(|s| format!("&series={}", part(&s)))
@@ -71,6 +77,15 @@ pub(super) async fn run(
     let mut readings: Vec<Reading> = client.list(&path, "baselines").await?;
     if args.sort == Sort::Sigma {
         readings.sort_by(|a, b| b.sigma.abs().total_cmp(&a.sigma.abs()));
+    }
+    if out.json
+        && args.history
+        && let [only] = readings.as_slice()
+    {
+        let series = part(&only.series.to_string());
+        let path = format!("/v1/hosts/{}/series/{series}", part(&host));
+        let whole: Value = client.get(&path).await?;
+        return out.value(&whole).map(|()| ExitCode::SUCCESS);
     }
     out.value(&readings)?;
     if readings.is_empty() {
@@ -102,6 +117,13 @@ pub(super) async fn run(
         ]);
     }
     table.print(out)?;
+    if let [only] = readings.as_slice()
+        && asked_for_one
+    {
+        let series = part(&only.series.to_string());
+        let path = format!("/v1/hosts/{}/series/{series}", part(&host));
+        super::chart::draw(&client.get(&path).await?, out)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,7 +4,9 @@
 mod approvals;
 mod audit;
 mod backup;
+mod baseline;
 mod budget;
+mod chart;
 mod client;
 mod error;
 mod freeze;
@@ -20,6 +22,7 @@ mod status;
 mod token;
 mod voters;
 
+pub(crate) use baseline::BaselineCommand;
 use client::Client;
 pub(crate) use error::CliError;
 
@@ -129,6 +132,9 @@ the line that `hale init` prints has it.")]
 /// What is asked of a running node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
+    /// Keep a bad period from being learned as normal
+    #[command(skip)]
+    Exclude(baseline::ExcludeArgs),
     /// The node at a glance
     Status(status::StatusArgs),
     /// What is wrong, and what was done about it
@@ -301,23 +307,6 @@ pub(crate) struct DemoArgs {
     pub(crate) only: Vec<String>,
 }
 
-/// What can be done with baselines.
-#[derive(Debug, Subcommand)]
-pub(crate) enum BaselineCommand {
-    /// Run recorded series through a baseline
-    #[command(after_help = "\
-Examples:
-  hale baseline replay recorded/ scored/     each recorded/NAME.csv: timestamp,value")]
-    Replay {
-        /// The rows to run through it
-        #[arg(value_name = "IN")]
-        input: PathBuf,
-        /// Where scores and alerts are written
-        #[arg(value_name = "OUT")]
-        output: PathBuf,
-    },
-}
-
 /// What can be done with decisions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DecisionCommand {
@@ -419,6 +408,7 @@ async fn dispatch(
     };
     let client = Client::new(globals)?;
     match command {
+        ClientCommand::Exclude(args) => baseline::exclude(args, &client, out).await,
         ClientCommand::Status(args) => status::run(args, &client, out).await,
         ClientCommand::Incidents(args) => incidents::run(args, &client, out).await,
         ClientCommand::Why(args) => incidents::why(args, &client, out).await,

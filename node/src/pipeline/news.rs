@@ -87,6 +87,7 @@ impl Line {
                             filter,
                             from: now,
                             until,
+                            reply: None,
                         });
                 }
             }

@@ -194,6 +194,17 @@ impl Surprise {
         self.fresh[0][at / 64] |= 1 << (at % 64);
     }
 
+    /// Forgets what was first seen since `from_ms` and is not known yet.
+    pub(super) fn forget_fresh(&mut self, from_ms: i64) {
+        for (hours, fresh) in self.fresh.iter_mut().enumerate() {
+            let began = self.fresh_since_ms.saturating_sub(hours as i64 * FRESH_MS);
+            // The hour that it began in goes with it: most of its values are known anyway.
+            if began.saturating_add(FRESH_MS) > from_ms {
+                *fresh = [0; CELLS / 64];
+            }
+        }
+    }
+
     /// Carries what was seen over to another scale.
     pub(super) fn rescale(&mut self, from: Scale, to: Scale) {
         for generation in self.cells.iter_mut().chain(&mut self.fresh) {

@@ -39,6 +39,22 @@ pub static ROUTES: &[Route] = &[
         |c| Box::pin(h::baselines(c)),
     ),
     get(
+        "/v1/hosts/{host}/series/{series}",
+        "series",
+        "One series of a host: its last values with the band that was normal, its anomalies, and why",
+        NONE,
+        json("Series"),
+        |c| Box::pin(h::series(c)),
+    ),
+    post(
+        "/v1/hosts/{host}/baselines/exclude",
+        "exclude",
+        "Excludes a period from what is normal: what of it is not learned yet is forgotten, what is still to come is not learned",
+        "ExcludeRequest",
+        json("Excluded"),
+        |c| Box::pin(h::exclude(c)),
+    ),
+    get(
         "/v1/incidents",
         "incidents",
         "Incidents, newest first",

@@ -134,6 +134,45 @@ impl Backend for Fake {
         };
         now(vec![reading(), other])
     }
+    fn series(&self, host: HostName, series: SeriesKey) -> Reply<SeriesView> {
+        if series != reading().series {
+            return no(Problem::not_found("series", series, "hale metrics"));
+        }
+        let point = PointView {
+            at: at(),
+            value: 92.0,
+            expected: 71.0,
+            low: 70.0,
+            high: 72.0,
+            sigma: 6.5,
+        };
+        let anomaly = EpisodeView {
+            from: at(),
+            until: None,
+            severity: Severity::Critical,
+        };
+        now(SeriesView {
+            host,
+            reading: reading(),
+            sensitivity: Some("medium".into()),
+            step_seconds: 30.0,
+            points: vec![point],
+            anomalies: vec![anomaly],
+            explanation: ExplanationView {
+                why: vec!["92 is 6.5σ above the 71 expected".into()],
+                surprise: 6.5,
+                false_alerts_per_week: 0.01,
+                novelty: 4.0,
+                deviation: 8.0,
+                time_of_day: 8.0,
+                phase: "seasonal".into(),
+            },
+        })
+    }
+    fn exclude(&self, _: HostName, request: ExcludeRequest) -> Reply<Excluded> {
+        self.hear(format!("{request:?}"));
+        now(Excluded { series: 2 })
+    }
     fn incidents(&self, query: IncidentQuery) -> Reply<Gathered<IncidentRow>> {
         self.hear(format!("{query:?}"));
         now(vec![IncidentRow::of(&incident(), Some(&decision()), None)].into())

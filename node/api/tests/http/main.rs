@@ -61,6 +61,10 @@ async fn without_the_token_nothing_but_health_and_the_page_is_answered() {
 /// A path of the table with its parts filled in.
 fn filled(path: &str) -> String {
     path.replace("{host}", "db-01")
+        .replace(
+            "{series}",
+            "system.disk_usage_percent%7Bmount=%22%2Fvar%22%7D",
+        )
         .replace("{name}", "postgres_connection_pool_reset")
         .replace("{index}", "4")
         .replace("{node}", "db-01")
@@ -77,6 +81,9 @@ fn filled(path: &str) -> String {
 fn body_for(schema: &str) -> &'static str {
     match schema {
         "AnswerRequest" | "FreezeRequest" | "RemoveRequest" => r#"{"by":"ana","reason":"tested"}"#,
+        "ExcludeRequest" => {
+            r#"{"by":"ana","from":"2026-02-12T11:00:00Z","until":"2026-02-12T12:00:00Z"}"#
+        }
         "ByRequest" => r#"{"by":"ana"}"#,
         "TransferRequest" => r#"{"by":"ana","to":"db-01"}"#,
         "CreateTokenRequest" => r#"{"by":"ana","ttl_seconds":60,"uses":3}"#,
