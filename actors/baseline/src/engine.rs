@@ -75,6 +75,8 @@ pub struct Measured {
     /// How many spreads away from what is expected; positive is above. A surprise counts as the
     /// spreads it stands for ([`as_sigma`]), if those are more.
     pub sigma: f64,
+    /// The spreads alone, without the surprise.
+    pub distance: f64,
     /// How surprising it is: 1 is a warning, 3 is critical.
     pub surprise: f64,
     /// The share of what was learned that lies this far out or further.
@@ -95,15 +97,28 @@ pub struct Measured {
 impl Measured {
     fn add(&mut self, views: Views, profile: Profile) {
         self.views = views;
-        self.surprise = profile.surprise(&views, self.sigma);
+        self.surprise = profile.surprise(&views, self.distance);
         let size = as_sigma(self.surprise).min(MOST_SURPRISED);
         if size > self.sigma.abs() && self.phase != Phase::Starting {
-            let d = self.value - self.baseline.expected;
-            self.sigma = size.copysign(d);
-            if d != 0.0 {
-                self.baseline.spread = d.abs() / size;
-            }
+            self.set_sigma(size.copysign(self.value - self.baseline.expected));
         }
+    }
+
+    /// Keeps value = expected + sigma · spread, as operators expect it.
+    fn set_sigma(&mut self, sigma: f64) {
+        self.sigma = sigma;
+        let d = (self.value - self.baseline.expected).abs();
+        if d > 0.0 && sigma != 0.0 {
+            self.baseline.spread = d / sigma.abs();
+        }
+    }
+
+    /// The same by the distance alone: as it counts where nothing else of the host is surprised.
+    pub fn by_distance(mut self) -> Self {
+        if self.sigma != self.distance {
+            self.set_sigma(self.distance);
+        }
+        self
     }
 
     /// The same with the series' name and nature.
@@ -308,6 +323,7 @@ impl Baseline {
             low: normal.low,
             high: normal.high,
             sigma,
+            distance: sigma,
             tail_probability: self.values.tail(value, place.y, d >= 0.0),
             trend_per_hour: self.trend.line.slope * 3600.0,
             seconds_to_limit: self.seconds_to_limit(value, nature, normal.unit),

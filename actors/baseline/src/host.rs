@@ -12,7 +12,7 @@ use hale_model::{
     Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 /// The most anomalies handed on in one round, the gravest.
@@ -20,6 +20,13 @@ pub const MAX_ANOMALIES: usize = 1000;
 /// An active series that has been silent for so many of its steps, and at least a minute, is gone.
 const SILENT_STEPS: u32 = 10;
 const SILENT_LEAST: Duration = Duration::from_secs(60);
+
+/// Metrics surprised within so long are surprised together.
+const TOGETHER: Duration = Duration::from_secs(600);
+/// From here on a metric counts as surprised: an info.
+const LEAST_SURPRISED: f64 = 0.5;
+/// So many surprised metrics are remembered.
+const MOST_SURPRISED: usize = 1000;
 
 /// One row of the store: a series' name and its state; no state removes it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
@@ -104,6 +111,30 @@ pub struct HostBaselines {
     /// To be removed from the store.
     gone: BTreeSet<SeriesKey>,
     evicted: u64,
+    surprised: Surprised,
+}
+
+/// The metrics of a host that were surprised lately, whatever their labels: one of them alone, not
+/// far from what is expected, is told only once another is surprised too. One fault is seen in many
+/// metrics, a whim of one in one.
+#[derive(Debug, Default)]
+struct Surprised(BTreeMap<String, Timestamp>);
+
+impl Surprised {
+    /// Notes that a metric is surprised, and says whether another is.
+    fn note(&mut self, metric: &str, at: Timestamp) -> bool {
+        let has_room = self.0.len() < MOST_SURPRISED;
+        match self.0.get_mut(metric) {
+            Some(last) => *last = at,
+            None if has_room => drop(self.0.insert(metric.to_owned(), at)),
+            None => {}
+        }
+        self.0.keys().any(|m| m != metric)
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.0.retain(|_, at| now.since(*at) <= TOGETHER);
+    }
 }
 
 impl HostBaselines {
@@ -122,6 +153,7 @@ impl HostBaselines {
             restored: HashMap::new(),
             gone: BTreeSet::new(),
             evicted: 0,
+            surprised: Surprised::default(),
         })
     }
 
@@ -158,6 +190,7 @@ impl HostBaselines {
             }
         }
         self.clear_the_silent(at, &mut cleared);
+        self.surprised.forget(at);
         let cleared = cleared.into_iter().collect();
         Observed {
             at,
@@ -185,9 +218,14 @@ impl HostBaselines {
         }
         series.sample = sample;
         series.seen_at = now.at;
-        let Some(measured) = series.baseline.measure(&series.sample, now) else {
+        let Some(mut measured) = series.baseline.measure(&series.sample, now) else {
             return;
         };
+        let is_alone = measured.surprise < LEAST_SURPRISED
+            || !self.surprised.note(&series.sample.series.metric, now.at);
+        if is_alone {
+            measured = measured.by_distance();
+        }
         series.latest = Some(measured);
         series.history.push(Point::from(&measured), most_points);
         series.unsaved = true;
@@ -427,4 +465,27 @@ fn name(key: &SeriesKey) -> Vec<u8> {
 
 fn series_of(name: &[u8]) -> Option<SeriesKey> {
     std::str::from_utf8(name).ok().and_then(SeriesKey::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_surprised_together_with_another_of_the_last_minutes() {
+        let at = |s| Timestamp::from_secs(s);
+        let mut surprised = Surprised::default();
+        assert!(!surprised.note("system.load_1m", at(0)));
+        assert!(
+            !surprised.note("system.load_1m", at(30)),
+            "a metric is no witness for itself"
+        );
+        assert!(surprised.note("system.memory_percent", at(60)));
+        surprised.forget(at(700));
+        assert!(!surprised.note("system.load_1m", at(700)));
+        for n in 0..3 * MOST_SURPRISED {
+            surprised.note(&format!("m{n}"), at(701));
+        }
+        assert_eq!(surprised.0.len(), MOST_SURPRISED);
+    }
 }
