@@ -31,8 +31,10 @@ pub const LEAST_SAMPLES: u64 = 5;
 pub const MOST_SIGMA: f64 = 1000.0;
 /// From this many spreads on a sample is not learned as normal: a warning.
 const SUSPICIOUS: f64 = 3.0;
-/// A surprise alone warns at most: to be critical, a value has to lie far from what is expected.
+/// A surprise alone warns at most, unless a week was seen and nothing like it: the next value of a
+/// wild series is often the greatest yet.
 const MOST_SURPRISED: f64 = 4.9;
+const EXPERIENCED_S: u64 = 7 * 86_400;
 /// A limit further off than this is none.
 const FARTHEST_LIMIT_S: f64 = 30.0 * 86_400.0;
 
@@ -98,7 +100,12 @@ impl Measured {
     fn add(&mut self, views: Views, profile: Profile) {
         self.views = views;
         self.surprise = profile.surprise(&views, self.distance);
-        let size = as_sigma(self.surprise).min(MOST_SURPRISED);
+        let most = if views.is_unheard_of && self.baseline.age_seconds >= EXPERIENCED_S {
+            MOST_SIGMA
+        } else {
+            MOST_SURPRISED
+        };
+        let size = as_sigma(self.surprise).min(most);
         if size > self.sigma.abs() && self.phase != Phase::Starting {
             self.set_sigma(size.copysign(self.value - self.baseline.expected));
         }
@@ -380,7 +387,8 @@ impl Baseline {
             sparse,
             age_s: self.input.age_s(),
         };
-        let views = self.surprise.weigh(&seen, new, taken.passed_s);
+        let mut views = self.surprise.weigh(&seen, new, taken.passed_s);
+        views.is_unheard_of = new > q.high - q.p99;
         self.surprise.learn(place.y, now.at.as_millis());
         views
     }

@@ -113,6 +113,8 @@ pub struct Views {
     pub deviation: f32,
     /// Not at this time of the day.
     pub time_of_day: f32,
+    /// Further from all that was seen than the rarest values lie beyond the rare ones.
+    pub is_unheard_of: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -310,6 +312,7 @@ impl Surprise {
             novelty: told[0],
             deviation: deviation as f32,
             time_of_day: told[1].min(MOST as f32),
+            is_unheard_of: false,
         }
     }
 

@@ -1,1 +1,4 @@
-//! Measures the baseline: see `benches/`.
+//! Measures what the baseline tells and what it costs.
+
+pub mod labelled;
+pub mod stories;
