@@ -4,6 +4,7 @@
 
 mod answers;
 mod backend;
+mod backtest;
 mod backup;
 mod chain;
 mod cli;

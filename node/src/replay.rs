@@ -98,7 +98,8 @@ pub(crate) fn baseline(
 ) -> Result<usize, ReplayError> {
     let described = described(input)?;
     let mut files = Vec::new();
-    csv_files(input, Path::new(""), &mut files)?;
+    csv_files(input, Path::new(""), &mut files)
+        .map_err(|(path, source)| ReplayError::Io { path, source })?;
     files.sort();
     bar.set_length(files.len() as u64);
     for name in &files {
@@ -129,10 +130,15 @@ fn described(input: &Path) -> Result<BTreeMap<String, Described>, ReplayError> {
     }
 }
 
-fn csv_files(root: &Path, below: &Path, found: &mut Vec<PathBuf>) -> Result<(), ReplayError> {
+/// Every CSV below a folder, as its path in it; or what could not be read, and why.
+pub(crate) fn csv_files(
+    root: &Path,
+    below: &Path,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), (PathBuf, std::io::Error)> {
     let dir = root.join(below);
-    for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-        let entry = entry.map_err(at(&dir))?;
+    for entry in fs::read_dir(&dir).map_err(|e| (dir.clone(), e))? {
+        let entry = entry.map_err(|e| (dir.clone(), e))?;
         let name = below.join(entry.file_name());
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             csv_files(root, &name, found)?;
@@ -270,7 +276,7 @@ pub(crate) fn plot_command(
 }
 
 /// `2014-02-14 14:30:00`, RFC 3339, or seconds since the epoch; UTC where nothing else is said.
-fn timestamp(text: &str) -> Option<Timestamp> {
+pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<f64>() {
         return seconds
             .is_finite()

@@ -3,10 +3,13 @@
 
 use crate::catalogue::{CatalogueLine, Entry};
 use crate::coefficients::Coefficients;
+use crate::confidence::{self, Grounds, Policy};
+use crate::describe;
 use crate::embed::{BadModel, Embedder};
 use crate::query::{Moved, Query};
 use crate::rank::{Ranker, Ranking};
-use hale_model::{Direction, Severity};
+use hale_model::ledger::History;
+use hale_model::{Decision, Direction, Incident, Severity};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -173,6 +176,23 @@ impl Replay {
             &self.rank(incident, Coefficients::embedded()),
             Coefficients::embedded(),
         )
+    }
+
+    /// What would be decided about a whole incident on a host, with no history yet.
+    pub fn decision(&self, incident: &Incident, policy: &Policy) -> Decision {
+        let query = describe::query(incident);
+        let coefficients = Coefficients::embedded();
+        let embedding = self.embedder.embed(&query.text);
+        let ranking = self.ranker.rank(&query, &embedding, coefficients);
+        confidence::route(&Grounds {
+            incident,
+            text: &query.text,
+            ranking: &ranking,
+            entries: self.ranker.entries(),
+            coefficients,
+            history: History::default(),
+            policy,
+        })
     }
 
     /// The ranking with given coefficients: for fitting them.

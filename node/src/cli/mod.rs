@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod backtest;
 mod backup;
 mod baseline;
 mod budget;
@@ -132,6 +133,8 @@ the line that `hale init` prints has it.")]
 /// What is asked of a running node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
+    /// See what Hale would have seen, decided and done in recorded history
+    Backtest(backtest::BacktestArgs),
     /// Keep a bad period from being learned as normal
     #[command(skip)]
     Exclude(baseline::ExcludeArgs),
@@ -402,6 +405,7 @@ async fn dispatch(
         ClientCommand::Audit(audit::AuditCommand::Verify(args)) if args.file.is_some() => {
             return audit::verify_file(&args, out);
         }
+        ClientCommand::Backtest(args) => return backtest::run(args, out).await,
         ClientCommand::Restore(args) => return restore::run(args, globals, out),
         ClientCommand::Recover(args) => return recover::run(args, globals, out),
         command => command,
@@ -429,6 +433,7 @@ async fn dispatch(
         ClientCommand::Remove(args) => members::remove(args, &client, out).await,
         ClientCommand::Budget(command) => budget::run(command, &client, out).await,
         ClientCommand::Backup(args) => backup::run(args, &client, out).await,
+        ClientCommand::Backtest(args) => backtest::run(args, out).await,
         ClientCommand::Restore(args) => restore::run(args, globals, out),
         ClientCommand::Recover(args) => recover::run(args, globals, out),
     }
