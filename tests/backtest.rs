@@ -132,9 +132,6 @@ fn a_prometheus_server_is_asked_for_its_history() {
     let scratch = Scratch::new();
     let port = fresh_port();
     let _server = prometheus(scratch.dir(), port);
-    wait_until("Prometheus answers", Duration::from_secs(60), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
     let url = format!("http://127.0.0.1:{port}");
     let asked = [
         "--prometheus",
@@ -148,12 +145,13 @@ fn a_prometheus_server_is_asked_for_its_history() {
         "--step",
         "60",
     ];
-    let mut report = backtest(&asked);
     // While it starts it may answer with nothing yet.
-    if report["incidents"].as_array().is_none_or(Vec::is_empty) {
-        std::thread::sleep(Duration::from_secs(2));
-        report = backtest(&asked);
-    }
+    wait_until(
+        "Prometheus knows the series",
+        Duration::from_secs(60),
+        || hale(&[&["backtest"], asked.as_slice()].concat()).code == Some(0),
+    );
+    let report = backtest(&asked);
     told_once(&report);
     let mut wrong = asked;
     wrong[3] = "node_disk_percent{";
