@@ -11,6 +11,9 @@ use std::time::Duration;
 /// The most overrides a configuration may have: each new series is held against all of them.
 pub const MAX_OVERRIDES: usize = 256;
 
+/// A host's tags.
+pub type Tags = BTreeMap<String, String>;
+
 /// From how many spreads on a reading is an anomaly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
@@ -96,6 +99,10 @@ pub struct Override {
     /// A pattern for the service: `nginx`, `batch-*`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Patterns for the host's tags, so that one configuration can serve a whole fleet:
+    /// `role = "database"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
     /// How sensitive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<Sensitivity>,
@@ -108,9 +115,13 @@ pub struct Override {
 
 impl Override {
     fn check(&self) -> Result<(), &'static str> {
-        if self.series.is_none() && self.labels.is_empty() && self.service.is_none() {
+        if self.series.is_none()
+            && self.labels.is_empty()
+            && self.service.is_none()
+            && self.tags.is_empty()
+        {
             return Err(
-                "it names nothing; write series = \"system.disk_*\", labels or service, or set \
+                "it names nothing; write series = \"system.disk_*\", labels, service or tags, or set \
                  baseline.sensitivity for all",
             );
         }
@@ -126,19 +137,20 @@ impl Override {
         }
     }
 
-    fn fits(&self, sample: &Sample) -> bool {
+    fn fits(&self, sample: &Sample, tags: &Tags) -> bool {
+        let all_like = |patterns: &BTreeMap<String, String>, of: &BTreeMap<String, String>| {
+            let is_like = |(name, pattern): (&String, &String)| {
+                of.get(name).is_some_and(|value| like(pattern, value))
+            };
+            patterns.iter().all(is_like)
+        };
         matches(
             self.series.as_deref(),
             self.service.as_deref(),
             &sample.series,
             sample.service.as_ref(),
-        ) && self.labels.iter().all(|(name, pattern)| {
-            sample
-                .series
-                .labels
-                .get(name)
-                .is_some_and(|value| like(pattern, value))
-        })
+        ) && all_like(&self.labels, &sample.series.labels)
+            && all_like(&self.tags, tags)
     }
 }
 
@@ -205,14 +217,14 @@ impl BaselineConfig {
     }
 
     /// What surprises, for a series.
-    pub fn profile_for(&self, sample: &Sample) -> Profile {
-        let first = self.overrides.iter().find(|o| o.fits(sample));
+    pub fn profile_for(&self, sample: &Sample, tags: &Tags) -> Profile {
+        let first = self.overrides.iter().find(|o| o.fits(sample, tags));
         first.and_then(|o| o.profile).unwrap_or(self.profile)
     }
 
     /// How sensitive to be for a series; none if it is never judged.
-    pub fn sensitivity_for(&self, sample: &Sample) -> Option<Sensitivity> {
-        match self.overrides.iter().find(|o| o.fits(sample)) {
+    pub fn sensitivity_for(&self, sample: &Sample, tags: &Tags) -> Option<Sensitivity> {
+        match self.overrides.iter().find(|o| o.fits(sample, tags)) {
             Some(o) if o.ignore => None,
             Some(o) => Some(o.sensitivity.unwrap_or(self.sensitivity)),
             None => Some(self.sensitivity),
@@ -252,7 +264,7 @@ mod tests {
         check(
             json!({"overrides": [{"sensitivity": "low"}]}),
             expect![[
-                r#"baseline.overrides[0]: it names nothing; write series = "system.disk_*", labels or service, or set baseline.sensitivity for all"#
+                r#"baseline.overrides[0]: it names nothing; write series = "system.disk_*", labels, service or tags, or set baseline.sensitivity for all"#
             ]],
         );
         check(
@@ -275,23 +287,38 @@ mod tests {
             {"series": "system.disk_*", "labels": {"mount": "/backup*"}, "ignore": true},
             {"series": "system.*", "sensitivity": "low"},
             {"service": "batch-*", "sensitivity": "high"},
+            {"tags": {"role": "data*"}, "sensitivity": "high", "profile": "novelty"},
         ]}))
         .unwrap();
+        let none = Tags::new();
         let disk = |mount| {
             Sample::percent(
                 SeriesKey::new("system.disk_usage_percent").with("mount", mount),
                 1.0,
             )
         };
-        assert_eq!(config.sensitivity_for(&disk("/backup/daily")), None);
+        assert_eq!(config.sensitivity_for(&disk("/backup/daily"), &none), None);
         assert_eq!(
-            config.sensitivity_for(&disk("/var")),
+            config.sensitivity_for(&disk("/var"), &none),
             Some(Sensitivity::Low)
         );
         let batch =
             Sample::gauge(SeriesKey::new("custom.jobs"), 1.0).of(&"batch-a".parse().unwrap());
-        assert_eq!(config.sensitivity_for(&batch), Some(Sensitivity::High));
+        assert_eq!(
+            config.sensitivity_for(&batch, &none),
+            Some(Sensitivity::High)
+        );
         let other = Sample::gauge(SeriesKey::new("custom.jobs"), 1.0);
-        assert_eq!(config.sensitivity_for(&other), Some(Sensitivity::Medium));
+        assert_eq!(
+            config.sensitivity_for(&other, &none),
+            Some(Sensitivity::Medium)
+        );
+        let database = Tags::from([("role".into(), "database".into())]);
+        assert_eq!(
+            config.sensitivity_for(&other, &database),
+            Some(Sensitivity::High)
+        );
+        assert_eq!(config.profile_for(&other, &database), Profile::Novelty);
+        assert_eq!(config.profile_for(&other, &none), Profile::Balanced);
     }
 }

@@ -1,6 +1,6 @@
 //! All series of a host: their baselines, what of them is anomalous, and what is to be saved.
 
-use crate::config::{BaselineConfig, Sensitivity, matches};
+use crate::config::{BaselineConfig, Sensitivity, Tags, matches};
 use crate::detect::{self, AlertState, judge};
 use crate::engine::{Baseline, Measured, Phase};
 use crate::error::BaselineError;
@@ -112,6 +112,7 @@ pub struct HostBaselines {
     gone: BTreeSet<SeriesKey>,
     evicted: u64,
     surprised: Surprised,
+    tags: Tags,
 }
 
 /// The metrics of a host that were surprised lately, whatever their labels: one of them alone, not
@@ -154,6 +155,7 @@ impl HostBaselines {
             gone: BTreeSet::new(),
             evicted: 0,
             surprised: Surprised::default(),
+            tags: Tags::new(),
         })
     }
 
@@ -182,6 +184,7 @@ impl HostBaselines {
             snapshot,
             ..
         } = batch;
+        self.take_tags(&snapshot);
         let now = self.local.moment(at);
         let mut cleared = BTreeSet::new();
         for sample in samples {
@@ -202,6 +205,24 @@ impl HostBaselines {
         }
     }
 
+    /// Whoever changes a host's tags changes how its series are judged.
+    fn take_tags(&mut self, snapshot: &serde_json::Value) {
+        let told = snapshot.get("tags").and_then(|t| t.as_object());
+        let told = told.into_iter().flatten();
+        let tags: Tags = told
+            .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+            .collect();
+        if tags == self.tags {
+            return;
+        }
+        self.tags = tags;
+        for series in self.series.values_mut() {
+            series.sensitivity = self.config.sensitivity_for(&series.sample, &self.tags);
+            let profile = self.config.profile_for(&series.sample, &self.tags);
+            series.baseline.set_profile(profile);
+        }
+    }
+
     fn observe_one(&mut self, sample: Sample, now: Moment, cleared: &mut BTreeSet<SeriesKey>) {
         let most_points = self.most_points();
         if !self.series.contains_key(&sample.series) {
@@ -211,10 +232,10 @@ impl HostBaselines {
             return;
         };
         if series.sample.service != sample.service {
-            series.sensitivity = self.config.sensitivity_for(&sample);
+            series.sensitivity = self.config.sensitivity_for(&sample, &self.tags);
             series
                 .baseline
-                .set_profile(self.config.profile_for(&sample));
+                .set_profile(self.config.profile_for(&sample, &self.tags));
         }
         series.sample = sample;
         series.seen_at = now.at;
@@ -286,12 +307,12 @@ impl HostBaselines {
             Some(restored) => *restored,
             None => Baseline::new(self.config.window()),
         };
-        baseline.set_profile(self.config.profile_for(sample));
+        baseline.set_profile(self.config.profile_for(sample, &self.tags));
         self.gone.remove(&sample.series);
         let series = Series {
             sample: sample.clone(),
             baseline,
-            sensitivity: self.config.sensitivity_for(sample),
+            sensitivity: self.config.sensitivity_for(sample, &self.tags),
             state: AlertState::default(),
             latest: None,
             history: History::default(),
