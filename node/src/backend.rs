@@ -9,8 +9,8 @@ use hale_api::{
     CreateTokenRequest, EntryPage, EntryQuery, ExcludeRequest, Excluded, ExecutionView, Feed,
     FindingView, FreezeRequest, FreezeState, Gathered, HostView, IncidentQuery, IncidentRow,
     IncidentView, LeaderView, MemberName, MemberView, NewToken, PlaybookRow, PlaybookView, Problem,
-    Readiness, RemoveRequest, Reply, RunRequest, RunView, SetBudgetRequest, Status, TokenView,
-    TransferRequest, Verification, VotersView, WaitView, Why,
+    Readiness, RemoveRequest, Reply, RunRequest, RunView, SetBudgetRequest, States, StatesRequest,
+    Status, TokenView, TransferRequest, Verification, VotersView, WaitView, Why,
 };
 use hale_consensus::Ledger;
 use hale_model::chain::Entry;
@@ -115,6 +115,18 @@ impl Backend for NodeBackend {
                 return n.live(node, Request::get(path)).await;
             }
             n.series(series).await
+        })
+    }
+
+    fn states(&self, host: HostName, request: StatesRequest) -> Reply<States> {
+        let may_ask = self.may_ask_others;
+        later(&self.node, move |n| async move {
+            if let Some(node) = n.node_of(&host)? {
+                n.may_ask(may_ask, &host)?;
+                let path = format!("/v1/hosts/{host}/baselines/states");
+                return n.live(node, Request::post(path, &request)?).await;
+            }
+            crate::sisters::states(&n, request).await
         })
     }
 

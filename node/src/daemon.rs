@@ -435,6 +435,7 @@ impl Node {
             let backend = Arc::new(NodeBackend::local(&inner));
             let internal = Internal::new(backend, stopping.clone());
             cluster.answer_with(internal).await?;
+            tokio::spawn(crate::sisters::learn(Arc::downgrade(&inner)));
         }
         data.announce(addr, &api_token)?;
         let backend = Arc::new(NodeBackend::forwarding(&inner));

@@ -26,6 +26,7 @@ mod notify;
 mod pipeline;
 mod replay;
 mod secrets;
+mod sisters;
 mod store;
 mod supervise;
 mod telling;

@@ -1,7 +1,7 @@
 //! The actor: it is shown rounds of samples, hands on what they came to, and keeps its state.
 
 use crate::config::BaselineConfig;
-use crate::host::{HostBaselines, Row, SeriesDetail, SeriesFilter, SeriesView};
+use crate::host::{HostBaselines, Known, Row, SeriesDetail, SeriesFilter, SeriesView};
 use hale_model::port::Port;
 use hale_model::{Batch, Observed, SeriesKey, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -40,6 +40,12 @@ pub enum Message {
     Baselines(SeriesFilter, RpcReplyPort<Vec<SeriesView>>),
     /// All that is known of one series; none if it is not known.
     Detail(Box<SeriesKey>, RpcReplyPort<Option<Box<SeriesDetail>>>),
+    /// The series that are new here and for which nobody has been asked yet.
+    Newcomers(RpcReplyPort<Vec<SeriesKey>>),
+    /// What is known here of these series, for a sister.
+    States(Vec<SeriesKey>, RpcReplyPort<Vec<(SeriesKey, Vec<u8>)>>),
+    /// What sisters know of series that are new here. Answered with how many are tried.
+    Known(Vec<Known>, RpcReplyPort<usize>),
     /// A period is not normal for the series that fit: an incident, or what Hale does itself. The
     /// end may lie up to a day ahead. Answered with how many series fit.
     Exclude {
@@ -139,6 +145,9 @@ impl Actor for BaselineActor {
                     answer(reply, count);
                 }
             }
+            Message::Newcomers(reply) => answer(reply, state.host.newcomers()),
+            Message::States(of, reply) => answer(reply, state.host.states(&of)),
+            Message::Known(known, reply) => answer(reply, state.host.try_known(known)),
             Message::Detail(key, reply) => answer(reply, state.host.detail(&key).map(Box::new)),
             Message::Counts(reply) => answer(
                 reply,

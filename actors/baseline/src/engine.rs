@@ -10,6 +10,7 @@
 mod array;
 mod input;
 mod learning;
+mod merge;
 mod pending;
 mod season;
 mod state;
@@ -274,6 +275,11 @@ impl Baseline {
     /// When the last sample was taken in.
     pub fn last_at(&self) -> Timestamp {
         self.input.last_at()
+    }
+
+    /// For how long it was watched; a gap counts as an hour at most.
+    pub fn age(&self) -> Duration {
+        Duration::from_secs_f64(self.input.age_s().clamp(0.0, 1e12))
     }
 
     /// How far apart its samples are, typically.

@@ -1,6 +1,7 @@
 //! Why a value is as normal or as strange as it is said to be, in words and in figures.
 
 use crate::engine::{Measured, Phase};
+use hale_model::HostName;
 use serde::{Deserialize, Serialize};
 
 /// A surprise, and how many false alerts a series gives in a week if one is told from there on:
@@ -56,6 +57,18 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// Says where the baseline began, if it began elsewhere.
+    pub(crate) fn begun_from(&mut self, sisters: &[HostName]) {
+        if !sisters.is_empty() {
+            let names: Vec<&str> = sisters.iter().map(HostName::as_str).collect();
+            self.why.push(format!(
+                "its baseline began from what {} of the same role knew, for this host's first values \
+                 were normal there",
+                names.join(", ")
+            ));
+        }
+    }
+
     /// Of a reading.
     pub fn of(m: &Measured) -> Self {
         Self {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use crate::{Baseline, LocalTime, Moment, Sensitivity, replay::Replay};
+use crate::{Baseline, LocalTime, Moment, Profile, Sensitivity, replay::Replay};
 use hale_hostile::Parser;
 use hale_model::{Sample, SeriesKey, Timestamp};
 use std::time::Duration;
@@ -64,6 +64,13 @@ fn state(bytes: &[u8]) {
     let Ok(mut baseline) = Baseline::from_bytes(bytes) else {
         return;
     };
+    let sister = |bytes: &[u8]| Baseline::from_bytes(bytes).unwrap();
+    for other in states() {
+        let sisters = vec![baseline.clone(), sister(&other)];
+        if let Some(merged) = Baseline::of_sisters(sisters, WINDOW, Profile::Balanced) {
+            sister(&merged.to_bytes().unwrap());
+        }
+    }
     let last = baseline.last_at().as_millis();
     let _ = baseline.step();
     for sample in samples() {

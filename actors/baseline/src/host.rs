@@ -8,8 +8,8 @@ use crate::explain::Explanation;
 use crate::history::{Episode, History, MOST_POINTS, Point};
 use crate::moment::{LocalTime, Moment};
 use hale_model::{
-    Anomaly, Batch, Bounds, Harm, Observed, Sample, SeriesKey, SeriesKind, ServiceName, Severity,
-    Timestamp,
+    Anomaly, Batch, Bounds, Harm, HostName, Observed, Sample, SeriesKey, SeriesKind, ServiceName,
+    Severity, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -73,6 +73,29 @@ pub struct SeriesView {
     pub anomaly: Option<(Severity, Timestamp)>,
 }
 
+/// A baseline merged of sisters', held against the host's own samples before it is trusted.
+#[derive(Debug)]
+struct Trial {
+    baseline: Baseline,
+    sisters: Vec<HostName>,
+    seen: u32,
+    fits: u32,
+}
+
+/// So many of the host's own samples are held against what sisters know, and so many of a hundred
+/// have to be normal by it.
+const TRIED: u32 = 20;
+const FITTING_PERCENT: u32 = 90;
+/// A series that was watched for longer than this has a baseline of its own.
+const NEW: Duration = Duration::from_secs(6 * 3600);
+/// The most series that are asked for at once.
+pub const MAX_ASKED: usize = 1000;
+/// The most sisters whose baselines are merged.
+pub const MAX_SISTERS: usize = 5;
+
+/// What sisters know of a series: their names, and their states.
+pub type Known = (SeriesKey, Vec<(HostName, Vec<u8>)>);
+
 /// All that is known of one series, for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SeriesDetail {
@@ -85,6 +108,8 @@ pub struct SeriesDetail {
     pub episodes: Vec<Episode>,
     /// Why the last reading is as normal or as strange as it is said to be; none before the first.
     pub explanation: Option<Explanation>,
+    /// The hosts of the same role from which it began, if it did.
+    pub begun_from: Vec<HostName>,
 }
 
 #[derive(Debug)]
@@ -95,6 +120,11 @@ struct Series {
     state: AlertState,
     latest: Option<Measured>,
     history: History,
+    trial: Option<Box<Trial>>,
+    /// The sisters from which its baseline began.
+    begun_from: Vec<HostName>,
+    /// Whether sisters were asked for what they know.
+    asked: bool,
     seen_at: Timestamp,
     unsaved: bool,
 }
@@ -242,6 +272,7 @@ impl HostBaselines {
         let Some(mut measured) = series.baseline.measure(&series.sample, now) else {
             return;
         };
+        series.try_sisters(now);
         let is_alone = measured.surprise < LEAST_SURPRISED
             || !self.surprised.note(&series.sample.series.metric, now.at);
         if is_alone {
@@ -295,7 +326,12 @@ impl HostBaselines {
             view: series.view(),
             points: series.history.points().copied().collect(),
             episodes: series.history.episodes().copied().collect(),
-            explanation: series.latest.as_ref().map(Explanation::of),
+            explanation: series.latest.as_ref().map(|m| {
+                let mut told = Explanation::of(m);
+                told.begun_from(&series.begun_from);
+                told
+            }),
+            begun_from: series.begun_from.clone(),
         })
     }
 
@@ -316,6 +352,9 @@ impl HostBaselines {
             state: AlertState::default(),
             latest: None,
             history: History::default(),
+            trial: None,
+            begun_from: vec![],
+            asked: false,
             seen_at: at,
             unsaved: false,
         };
@@ -373,6 +412,69 @@ impl HostBaselines {
         });
         anomalies.truncate(MAX_ANOMALIES);
         anomalies
+    }
+
+    /// The series that are new here and have not been asked for yet: what sisters know of them would
+    /// help. They count as asked for then.
+    pub fn newcomers(&mut self) -> Vec<SeriesKey> {
+        let is_new = |s: &&mut Box<Series>| {
+            !s.asked && s.baseline.step() > Duration::ZERO && s.baseline.age() < NEW
+        };
+        let new = self.series.values_mut().filter(is_new).take(MAX_ASKED);
+        new.map(|s| {
+            s.asked = true;
+            s.sample.series.clone()
+        })
+        .collect()
+    }
+
+    /// What this host knows of these series, for a sister: those that it has watched for long enough.
+    pub fn states(&self, of: &[SeriesKey]) -> Vec<(SeriesKey, Vec<u8>)> {
+        let known = of.iter().take(MAX_ASKED).filter_map(|key| {
+            let series = self.series.get(key)?;
+            let is_own = series.begun_from.is_empty() && series.baseline.age() >= NEW;
+            let bytes = series.baseline.to_bytes().ok()?;
+            is_own.then(|| (key.clone(), bytes))
+        });
+        known.collect()
+    }
+
+    /// Takes in what sisters know of series that are new here. It is tried on the host's own samples
+    /// first. Returns how many are tried.
+    pub fn try_known(&mut self, known: Vec<Known>) -> usize {
+        let mut count = 0;
+        for (key, sisters) in known {
+            let Some(series) = self.series.get_mut(&key) else {
+                continue;
+            };
+            if series.baseline.age() >= NEW || !series.begun_from.is_empty() {
+                continue;
+            }
+            let (mut hosts, mut states) = (vec![], vec![]);
+            for (host, bytes) in sisters.into_iter().take(MAX_SISTERS) {
+                match Baseline::from_bytes(&bytes) {
+                    Ok(state) => {
+                        hosts.push(host);
+                        states.push(state);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%host, series = %key, %error, "what a sister knows is left out");
+                    }
+                }
+            }
+            let profile = self.config.profile_for(&series.sample, &self.tags);
+            let merged = Baseline::of_sisters(states, self.config.window(), profile);
+            series.trial = merged.map(|baseline| {
+                count += 1;
+                Box::new(Trial {
+                    baseline,
+                    sisters: hosts,
+                    seen: 0,
+                    fits: 0,
+                })
+            });
+        }
+        count
     }
 
     /// Excludes a period from what is normal, for the series that fit: an incident, or what Hale
@@ -456,6 +558,26 @@ impl HostBaselines {
 }
 
 impl Series {
+    /// Holds the sample against what sisters know too, and begins from that if the host is like them.
+    fn try_sisters(&mut self, now: Moment) {
+        let Some(trial) = &mut self.trial else { return };
+        let Some(measured) = trial.baseline.measure(&self.sample, now) else {
+            return;
+        };
+        trial.seen += 1;
+        trial.fits += u32::from(measured.distance.abs() < 3.0);
+        if trial.seen < TRIED {
+            return;
+        }
+        let is_like = trial.fits * 100 >= trial.seen * FITTING_PERCENT;
+        if let Some(trial) = self.trial.take()
+            && is_like
+        {
+            self.baseline = trial.baseline;
+            self.begun_from = trial.sisters;
+        }
+    }
+
     fn view(&self) -> SeriesView {
         let Sample {
             series,
@@ -489,6 +611,7 @@ fn series_of(name: &[u8]) -> Option<SeriesKey> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 
@@ -508,5 +631,68 @@ mod tests {
             surprised.note(&format!("m{n}"), at(701));
         }
         assert_eq!(surprised.0.len(), MOST_SURPRISED);
+    }
+
+    const MONDAY: i64 = 1_769_990_400;
+
+    fn host() -> HostBaselines {
+        HostBaselines::new(BaselineConfig {
+            timezone: "UTC".into(),
+            ..BaselineConfig::default()
+        })
+        .unwrap()
+    }
+
+    fn round(host: &mut HostBaselines, name: &str, n: i64, value: f64) {
+        let sample = Sample::percent(SeriesKey::new("system.cpu_percent"), value);
+        host.observe(Batch {
+            host: name.parse().unwrap(),
+            at: Timestamp::from_secs(MONDAY + n * 60),
+            samples: vec![sample],
+            events: vec![],
+            snapshot: serde_json::json!({ "tags": { "role": "web" } }),
+            dropped: 0,
+        });
+    }
+
+    fn value(n: i64) -> f64 {
+        30.0 + (n.wrapping_mul(7919) % 101) as f64 / 50.0
+    }
+
+    #[test]
+    fn a_new_host_begins_from_a_sister_that_is_like_it_and_says_so() {
+        let mut old = host();
+        for n in 0..3 * 1440 {
+            round(&mut old, "web-01", n, value(n));
+        }
+        let start = 3 * 1440;
+        for (level, is_like) in [(0.0, true), (40.0, false)] {
+            let mut new = host();
+            round(&mut new, "web-02", start, level + value(start));
+            round(&mut new, "web-02", start + 1, level + value(start + 1));
+            let asked = new.newcomers();
+            assert_eq!(asked, [SeriesKey::new("system.cpu_percent")]);
+            assert_eq!(new.newcomers(), [], "it is asked for once");
+            assert_eq!(new.states(&asked), [], "it knows nothing to tell yet");
+            let told = old.states(&asked);
+            assert_eq!(told.len(), 1);
+            let known = told
+                .into_iter()
+                .map(|(key, state)| {
+                    let bad = ("web-03".parse().unwrap(), vec![9, 9, 9]);
+                    (key, vec![("web-01".parse().unwrap(), state), bad])
+                })
+                .collect();
+            assert_eq!(new.try_known(known), 1);
+            for n in start + 2..start + 30 {
+                round(&mut new, "web-02", n, level + value(n));
+            }
+            let detail = new.detail(&asked[0]).unwrap();
+            let why = detail.explanation.unwrap().why.join("\n");
+            assert_eq!(why.contains("web-01"), is_like, "{why}");
+            assert!(!why.contains("web-03"), "{why}");
+            let age = detail.view.latest.unwrap().baseline.age_seconds;
+            assert_eq!(age > 86_400, is_like, "{age}");
+        }
     }
 }

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 pub(crate) const MAX_BY_BYTES: usize = 200;
 /// The longest reason, in bytes.
 pub(crate) const MAX_REASON_BYTES: usize = 2000;
+/// The most states that are asked for at once.
+pub const MAX_STATES: usize = 200;
 /// The longest pattern, in bytes.
 pub(crate) const MAX_PATTERN_BYTES: usize = 256;
 /// The most parameters one run may be given.
@@ -150,6 +152,14 @@ pub struct RunRequest {
     pub by: String,
 }
 
+/// Which baselines' states are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatesRequest {
+    /// The series, at most [`MAX_STATES`].
+    pub series: Vec<String>,
+}
+
 /// A period that is not to be learned as normal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -222,6 +232,21 @@ impl Checked for FreezeRequest {
     fn check(&self) -> Result<(), Problem> {
         person(&self.by)?;
         one_line("reason", &self.reason, MAX_REASON_BYTES)
+    }
+}
+
+impl Checked for StatesRequest {
+    fn check(&self) -> Result<(), Problem> {
+        if self.series.len() > MAX_STATES {
+            return Err(Problem::invalid(
+                format!(
+                    "`series` names {} series, {MAX_STATES} is the limit",
+                    self.series.len()
+                ),
+                "ask for them in parts",
+            ));
+        }
+        Ok(())
     }
 }
 

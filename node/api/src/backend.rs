@@ -3,7 +3,7 @@
 use crate::ask::{
     AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
     ExcludeRequest, FreezeRequest, IncidentQuery, MemberName, RemoveRequest, RunRequest,
-    SetBudgetRequest, TransferRequest,
+    SetBudgetRequest, StatesRequest, TransferRequest,
 };
 use crate::events::Feed;
 use crate::metrics::Family;
@@ -11,7 +11,8 @@ use crate::problem::Problem;
 use crate::view::{
     BudgetView, EntryPage, Excluded, ExecutionView, FindingView, FreezeState, Gathered, HostView,
     IncidentRow, IncidentView, LeaderView, MemberView, NewToken, PlaybookRow, PlaybookView,
-    Readiness, RunView, SeriesView, Status, TokenView, Verification, VotersView, WaitView, Why,
+    Readiness, RunView, SeriesView, States, Status, TokenView, Verification, VotersView, WaitView,
+    Why,
 };
 use hale_model::chain::Entry;
 use hale_model::ledger::{Approval, Lease};
@@ -43,6 +44,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One series of a host: its last readings, what was anomalous, and why it is judged as it is.
     fn series(&self, host: HostName, series: SeriesKey) -> Reply<SeriesView>;
+
+    /// What a host's baselines know of some series, as states for a host of the same role.
+    fn states(&self, host: HostName, request: StatesRequest) -> Reply<States>;
 
     /// Excludes a period of a host from what is normal.
     fn exclude(&self, host: HostName, request: ExcludeRequest) -> Reply<Excluded>;

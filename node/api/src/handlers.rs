@@ -6,7 +6,7 @@ pub(crate) use cluster::*;
 
 use crate::ask::{
     AnswerRequest, BaselineQuery, EntryQuery, ExcludeRequest, FreezeRequest, IncidentFilter,
-    IncidentQuery, RunRequest,
+    IncidentQuery, RunRequest, StatesRequest,
 };
 use crate::call::Call;
 use crate::problem::{Code, Problem};
@@ -66,6 +66,11 @@ pub(crate) async fn series(c: Call) -> Answered {
         )
     })?;
     c.json(&c.backend().series(c.part("host")?, series).await?)
+}
+
+pub(crate) async fn states(c: Call) -> Answered {
+    let request: StatesRequest = c.body()?;
+    c.json(&c.backend().states(c.part("host")?, request).await?)
 }
 
 pub(crate) async fn exclude(c: Call) -> Answered {

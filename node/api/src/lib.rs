@@ -23,8 +23,9 @@ mod view;
 
 pub use ask::{
     AnswerRequest, BaselineQuery, ByRequest, Consistency, CreateTokenRequest, EntryQuery,
-    ExcludeRequest, FreezeRequest, IncidentFilter, IncidentQuery, MAX_BUDGET, MAX_TOKEN_SECONDS,
-    MAX_TOKEN_USES, MemberName, RemoveRequest, RunRequest, SetBudgetRequest, TransferRequest,
+    ExcludeRequest, FreezeRequest, IncidentFilter, IncidentQuery, MAX_BUDGET, MAX_STATES,
+    MAX_TOKEN_SECONDS, MAX_TOKEN_USES, MemberName, RemoveRequest, RunRequest, SetBudgetRequest,
+    StatesRequest, TransferRequest,
 };
 pub use backend::{Backend, Reply};
 pub use events::Feed;
@@ -38,6 +39,6 @@ pub use view::{
     ErrorBody, ErrorView, Excluded, ExecutionView, ExplanationView, FindingView, FreezeState,
     Gathered, HostView, IncidentRow, IncidentView, LeaderView, LeaseView, LedgerStatus,
     MemberState, MemberView, NewToken, PlannedStep, PlaybookRow, PlaybookView, PointView,
-    Readiness, RunView, Seat, SeriesView, Status, TokenState, TokenView, Verification, VoterView,
-    VotersView, WaitView, Why,
+    Readiness, RunView, Seat, SeriesView, StateView, States, Status, TokenState, TokenView,
+    Verification, VoterView, VotersView, WaitView, Why,
 };

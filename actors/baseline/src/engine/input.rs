@@ -30,6 +30,14 @@ pub(super) struct Input {
 }
 
 impl Input {
+    /// Nothing seen yet, and as old as what it was given.
+    pub(super) fn inherited(age_s: f64) -> Self {
+        Self {
+            age_s,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn take(&mut self, kind: SeriesKind, raw: f64, at: Timestamp) -> Option<Taken> {
         if !raw.is_finite() || raw.abs() > MOST {
             return None;

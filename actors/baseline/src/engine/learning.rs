@@ -86,6 +86,30 @@ impl Default for Learning {
 }
 
 impl Learning {
+    /// Takes over what is ordinary for another, where that is wilder.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.noise = self.noise.max(other.noise);
+        self.days = self.days.max(other.days);
+        let own = self
+            .before
+            .as_flattened_mut()
+            .iter_mut()
+            .chain(&mut self.usual);
+        let theirs = other.before.as_flattened().iter().chain(&other.usual);
+        for (own, theirs) in own.zip(theirs) {
+            *own = own.max(*theirs);
+        }
+    }
+
+    /// What went on elsewhere does not go on here.
+    pub(super) fn begin_here(&mut self) {
+        self.run = None;
+        self.shift = 0.0;
+        (self.adopted_until_ms, self.excluded_until_ms) = (i64::MIN, i64::MIN);
+        (self.day, self.day_s, self.bad_days) = (i64::MIN, 0.0, 0);
+        self.tops = [0.0; 2];
+    }
+
     pub(super) fn lately(&self) -> Lately {
         Lately {
             level: self.level,

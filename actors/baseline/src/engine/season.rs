@@ -115,6 +115,42 @@ impl Season {
         turned
     }
 
+    /// Takes over what another knows, on its scale; `before` have been taken over before it.
+    pub(super) fn absorb(&mut self, scale: Scale, other: &Self, theirs: Scale, before: u32) {
+        let as_own = |packed: i16, round: fn(f64) -> f64| match packed {
+            NONE => NONE,
+            packed => pack(scale, unpack(theirs, packed), round),
+        };
+        for (own, their) in self.ranges.iter_mut().zip(&other.ranges) {
+            for i in [0, 2] {
+                let (low, high) = (
+                    as_own(their[i], f64::floor),
+                    as_own(their[i + 1], f64::ceil),
+                );
+                if low != NONE {
+                    own[i] = if own[i] == NONE { low } else { own[i].min(low) };
+                    own[i + 1] = own[i + 1].max(high);
+                }
+            }
+        }
+        for (own, their) in self.days.iter_mut().zip(&other.days) {
+            *own = (*own).max(*their);
+        }
+        let share = 1.0 / f64::from(before + 1);
+        for (own, their) in self.hours.iter_mut().zip(&other.hours) {
+            *own = match (*own, as_own(*their, f64::round)) {
+                (own, NONE) => own,
+                (NONE, their) => their,
+                (own, their) => {
+                    let own = unpack(scale, own);
+                    let mean = own + (unpack(scale, their) - own) * share;
+                    pack(scale, mean, f64::round)
+                }
+            };
+        }
+        self.near = Near::default();
+    }
+
     fn turn_week(&mut self) {
         for [least, most, least_before, most_before] in &mut self.ranges {
             (*least_before, *most_before) = (*least, *most);

@@ -36,6 +36,17 @@ impl Baseline {
         Ok(bytes)
     }
 
+    /// Whether all its values are within what samples lead to.
+    pub(super) fn is_sound(&self) -> bool {
+        (self.half_life_s.is_finite() && self.half_life_s >= 3600.0)
+            && self.input.is_sound()
+            && self.values.is_sound()
+            && self.pending.is_sound()
+            && self.trend.is_sound()
+            && self.learning.is_sound()
+            && self.surprise.is_sound()
+    }
+
     /// Restores what [`Baseline::to_bytes`] wrote.
     ///
     /// # Errors
@@ -48,14 +59,7 @@ impl Baseline {
             STATE_VERSION => wire::decode(rest).map_err(BaselineError::Unreadable)?,
             other => return Err(BaselineError::Version(other)),
         };
-        let whole = (baseline.half_life_s.is_finite() && baseline.half_life_s >= 3600.0)
-            && baseline.input.is_sound()
-            && baseline.values.is_sound()
-            && baseline.pending.is_sound()
-            && baseline.trend.is_sound()
-            && baseline.learning.is_sound()
-            && baseline.surprise.is_sound();
-        if whole {
+        if baseline.is_sound() {
             Ok(baseline)
         } else {
             Err(BaselineError::Damaged("a value is out of its range"))

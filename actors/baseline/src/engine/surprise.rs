@@ -239,6 +239,38 @@ impl Surprise {
         }
     }
 
+    /// Takes over what another has seen, on its scale, and what is ordinary for it where that is
+    /// wilder.
+    pub(super) fn absorb(&mut self, scale: Scale, other: &Self, theirs: Scale) {
+        let mut seen = other.clone();
+        seen.rescale(theirs, scale);
+        for (own, their) in self.cells.iter_mut().zip(&seen.cells) {
+            for (own, their) in own.iter_mut().zip(their) {
+                *own |= their;
+            }
+        }
+        let own = self.before.iter_mut().chain(&mut self.mean_most);
+        let theirs = other.before.iter().chain(&other.mean_most);
+        for (own, theirs) in own.zip(theirs) {
+            *own = own.max(*theirs);
+        }
+        self.days = self.days.max(other.days);
+        self.known_days = self.known_days.max(other.known_days);
+        self.usual = usual(&self.before[..usize::from(self.days).min(RING)]);
+    }
+
+    /// What went on elsewhere does not go on here.
+    pub(super) fn begin_here(&mut self) {
+        for fresh in std::mem::take(&mut self.fresh) {
+            for (own, fresh) in self.cells[0].iter_mut().zip(fresh) {
+                *own |= fresh;
+            }
+        }
+        self.fresh_since_ms = i64::MIN;
+        self.started = false;
+        (self.day_s, self.top, self.most) = (0.0, 0.0, [0.0; 2]);
+    }
+
     /// After a gap the level starts anew.
     pub(super) fn restart(&mut self) {
         self.started = false;
@@ -263,7 +295,7 @@ impl Surprise {
             self.mean_most[j] += (most - self.mean_most[j]) / days;
             self.most[j] = 0.0;
         }
-        self.generation_days += 1;
+        self.generation_days = self.generation_days.saturating_add(1);
         if self.generation_days >= GENERATION_DAYS {
             self.generation_days = 0;
             self.cells = [[0; CELLS / 64], self.cells[0]];

@@ -250,11 +250,48 @@ impl Values {
         if let Kept::Masses(masses) = &mut self.kept {
             masses[cell] += weight as f32;
         }
-        self.learned += n.round() as u64;
-        self.stale += 1;
+        self.learned = self.learned.saturating_add(n.round() as u64);
+        self.stale = self.stale.saturating_add(1);
         if self.stale >= 32 || u64::from(self.stale) * 16 >= self.learned {
             self.refresh();
         }
+    }
+
+    /// Takes over the values of another, each weighing what it weighs there.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        let by = self.weight / other.weight;
+        for (cell, mass) in other.kept.masses().iter().enumerate() {
+            let weight = f64::from(*mass) * by;
+            if weight <= 0.0 {
+                continue;
+            }
+            let middle = other
+                .scale
+                .at((cell as f64 - CELLS as f64 / 2.0) / PER_UNIT);
+            if ((middle - self.scale.centre) / self.scale.unit).abs() > REACH {
+                let unit = (middle - self.scale.centre).abs() / REACH * 2.0;
+                self.regrid(Scale { unit, ..self.scale });
+            }
+            let cell = self.scale.cell(middle);
+            if let Kept::Masses(masses) = &mut self.kept {
+                masses[cell] += weight as f32;
+            }
+        }
+        // Means and squares of both together (Chan, Golub and LeVeque, 1979).
+        let (a, b) = (self.total, other.total * by);
+        if b > 0.0 {
+            let d = other.mean - self.mean;
+            self.mean += d * b / (a + b);
+            self.squares += other.squares * by + d * d * a * b / (a + b);
+            self.total = a + b;
+        }
+        for i in 0..2 {
+            self.least[i] = self.least[i].min(other.least[i]);
+            self.most[i] = self.most[i].max(other.most[i]);
+        }
+        self.finest = self.finest.min(other.finest);
+        self.learned = self.learned.saturating_add(other.learned);
+        self.refresh();
     }
 
     /// Lets the grid follow the values, if they have moved away from it. True if it has moved.

@@ -47,6 +47,14 @@ pub static ROUTES: &[Route] = &[
         |c| Box::pin(h::series(c)),
     ),
     post(
+        "/v1/hosts/{host}/baselines/states",
+        "states",
+        "What a host's baselines know of some series, for a host of the same role to begin with",
+        "StatesRequest",
+        json("States"),
+        |c| Box::pin(h::states(c)),
+    ),
+    post(
         "/v1/hosts/{host}/baselines/exclude",
         "exclude",
         "Excludes a period from what is normal: what of it is not learned yet is forgotten, what is still to come is not learned",

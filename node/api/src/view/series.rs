@@ -69,6 +69,22 @@ pub struct ExplanationView {
     pub phase: String,
 }
 
+/// What a host's baselines know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct States {
+    /// Of the series that were asked for, those that it has watched for long enough.
+    pub states: Vec<StateView>,
+}
+
+/// A baseline's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    /// Of which series.
+    pub series: String,
+    /// The state, in hexadecimal.
+    pub state: String,
+}
+
 /// What was excluded from what is normal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excluded {

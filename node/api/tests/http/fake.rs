@@ -169,6 +169,15 @@ impl Backend for Fake {
             },
         })
     }
+    fn states(&self, _: HostName, request: StatesRequest) -> Reply<States> {
+        let state = |series: String| StateView {
+            series,
+            state: "02ff".into(),
+        };
+        now(States {
+            states: request.series.into_iter().map(state).collect(),
+        })
+    }
     fn exclude(&self, _: HostName, request: ExcludeRequest) -> Reply<Excluded> {
         self.hear(format!("{request:?}"));
         now(Excluded { series: 2 })

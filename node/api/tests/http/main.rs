@@ -81,6 +81,7 @@ fn filled(path: &str) -> String {
 fn body_for(schema: &str) -> &'static str {
     match schema {
         "AnswerRequest" | "FreezeRequest" | "RemoveRequest" => r#"{"by":"ana","reason":"tested"}"#,
+        "StatesRequest" => r#"{"series":["system.load_1m"]}"#,
         "ExcludeRequest" => {
             r#"{"by":"ana","from":"2026-02-12T11:00:00Z","until":"2026-02-12T12:00:00Z"}"#
         }
