@@ -124,7 +124,7 @@ fn why(m: &Measured) -> Vec<String> {
     let telling = views.iter().filter(|(x, _)| *x >= TELLING);
     why.extend(telling.map(|(_, text)| (*text).to_owned()));
     if m.held_back {
-        why.push("it is not learned as normal unless it lasts".to_owned());
+        why.push("for now it is not learned as normal".to_owned());
     }
     if let Some(left) = m.seconds_to_limit {
         why.push(format!(
@@ -200,7 +200,7 @@ mod tests {
             no value near it was seen in the last weeks, or only in the last hours
             it moved away from its level of the last samples further than on an ordinary day
             this time of the day has not shown such a value in the last two weeks
-            it is not learned as normal unless it lasts"#]].assert_eq(&told.why.join("\n"));
+            for now it is not learned as normal"#]].assert_eq(&told.why.join("\n"));
         assert!(told.false_alerts_per_week < 0.01 && told.phase == Phase::Seasonal);
     }
 }

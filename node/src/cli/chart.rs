@@ -8,6 +8,8 @@ use hale_model::Timestamp;
 
 const COLUMNS: usize = 72;
 const ROWS: usize = 12;
+/// Less surprise than this says nothing.
+const LEAST_TELLING: f64 = 0.25;
 
 /// What one column shows.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +27,8 @@ pub(super) fn draw(series: &SeriesView, out: &Out) -> Result<(), CliError> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else {
         return Ok(());
     };
-    let columns = columns(points, first.at, last.at);
+    let width = points.len().clamp(2, COLUMNS);
+    let columns = columns(points, first.at, last.at, width);
     let seen = columns.iter().flatten();
     let (bottom, top) = seen.fold((f64::MAX, f64::MIN), |(a, b), c| {
         (a.min(c.least).min(c.low), b.max(c.most).max(c.high))
@@ -56,9 +59,9 @@ pub(super) fn draw(series: &SeriesView, out: &Out) -> Result<(), CliError> {
         }
         out.line(line.trim_end())?;
     }
-    out.line(format!("{:>10} └{}", "", "─".repeat(COLUMNS)))?;
+    out.line(format!("{:>10} └{}", "", "─".repeat(width)))?;
     let (from, until) = (first.at.to_string(), last.at.to_string());
-    let gap = COLUMNS.saturating_sub(from.len() + until.len());
+    let gap = width.saturating_sub(from.len() + until.len()).max(2);
     out.line(format!("{:>12}{from}{}{until}", "", " ".repeat(gap)))?;
     out.line(format!(
         "{:>12}• value  × 3σ or more  ░ normal then; {} points, {} s apart",
@@ -78,20 +81,28 @@ pub(super) fn draw(series: &SeriesView, out: &Out) -> Result<(), CliError> {
     for why in &series.explanation.why {
         out.line(format!("  {why}"))?;
     }
-    out.line(format!(
-        "  told from here on, this surprise ({}) would be a false alert {} times a week",
-        number(series.explanation.surprise),
-        number(series.explanation.false_alerts_per_week)
-    ))
+    if series.explanation.surprise >= LEAST_TELLING {
+        out.line(format!(
+            "  if all were told that surprises as much ({}), a series like it gave {} false alerts a week",
+            number(series.explanation.surprise),
+            number(series.explanation.false_alerts_per_week)
+        ))?;
+    }
+    Ok(())
 }
 
 /// The points of each part of the time, together.
-fn columns(points: &[PointView], first: Timestamp, last: Timestamp) -> Vec<Option<Column>> {
-    let mut columns: Vec<Option<Column>> = vec![None; COLUMNS];
+fn columns(
+    points: &[PointView],
+    first: Timestamp,
+    last: Timestamp,
+    width: usize,
+) -> Vec<Option<Column>> {
+    let mut columns: Vec<Option<Column>> = vec![None; width];
     let length = (last.as_millis() - first.as_millis()).max(1) as f64;
     for p in points {
         let part = (p.at.as_millis() - first.as_millis()).max(0) as f64 / length;
-        let at = ((part * COLUMNS as f64) as usize).min(COLUMNS - 1);
+        let at = ((part * width as f64) as usize).min(width - 1);
         let strange = p.sigma.abs() >= 3.0;
         let own = Column {
             least: p.value,
@@ -108,4 +119,38 @@ fn columns(points: &[PointView], first: Timestamp, last: Timestamp) -> Vec<Optio
         column.strange |= strange;
     }
     columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(n: i64) -> Vec<PointView> {
+        let point = |i: i64| PointView {
+            at: Timestamp::from_secs(1000 + 30 * i),
+            value: i as f64,
+            expected: 0.0,
+            low: -1.0,
+            high: 1.0,
+            sigma: if i == 3 { 4.0 } else { 0.0 },
+        };
+        (0..n).map(point).collect()
+    }
+
+    #[test]
+    fn every_point_is_in_a_column_and_the_strange_ones_are_marked() {
+        for n in [1, 2, 5, 72, 1000] {
+            let points = points(n);
+            let width = points.len().clamp(2, COLUMNS);
+            let last = points[points.len() - 1].at;
+            let columns = columns(&points, points[0].at, last, width);
+            let most = columns
+                .iter()
+                .flatten()
+                .fold(-1.0, |a, c| f64::max(a, c.most));
+            assert_eq!(most, (n - 1) as f64);
+            let strange = columns.iter().flatten().filter(|c| c.strange).count();
+            assert_eq!(strange, usize::from(n > 3));
+        }
+    }
 }

@@ -16,9 +16,9 @@ Examples:
   hale metrics                                 this node's host
   hale metrics --hosts                         the hosts it knows
   hale metrics db-01 disk                      series whose name holds `disk`
-  hale metrics db-01 system.load_1m            one series: its last values, drawn, and why
+  hale metrics db-01 system.load_average_1m            one series: its last values, drawn, and why
   hale metrics db-01 'database.connections_*'
-  hale --json metrics db-01 system.load_1m --history
+  hale --json metrics db-01 system.load_average_1m --history
   hale metrics --sort sigma                    the least normal first
   hale metrics --snapshot                      the latest values as one JSON object")]
 pub(crate) struct MetricsArgs {
