@@ -65,17 +65,20 @@ pub(super) fn svg(name: &str, rows: &[Drawn]) -> String {
          <text x=\"{LEFT}\" y=\"18\" font-weight=\"bold\">{0}</text>",
         escaped(name)
     );
+    // As many digits as tell two lines apart.
+    let digits = (2.0 - (top - bottom).log10()).ceil().clamp(0.0, 9.0) as usize;
     for n in 0..5 {
         let v = bottom + (top - bottom) * f64::from(n) / 4.0;
         let _ = write!(
             out,
             "<line x1=\"{LEFT}\" x2=\"{:.0}\" y1=\"{1:.1}\" y2=\"{1:.1}\" stroke=\"#e5e5e5\"/>\
-             <text x=\"{2:.0}\" y=\"{3:.1}\" text-anchor=\"end\" fill=\"#555\">{4:.4}</text>",
+             <text x=\"{2:.0}\" y=\"{3:.1}\" text-anchor=\"end\" fill=\"#555\">{4:.5$}</text>",
             WIDTH - 10.0,
             y(v),
             LEFT - 6.0,
             y(v) + 4.0,
-            v
+            v,
+            digits
         );
     }
     for n in 0..=4 {
