@@ -60,6 +60,35 @@ fn a_node_outside_the_group_answers_whatever_it_is_asked() {
             .as_array()
             .is_some_and(|b| !b.is_empty())
     });
+    let series = format!("/v1/hosts/{}/series/system.memory_percent", other.host);
+    let whole = member.get(&series);
+    assert_eq!(
+        whole["reading"]["series"]["metric"],
+        "system.memory_percent"
+    );
+    assert!(!whole["points"].as_array().unwrap().is_empty(), "{whole}");
+    let drawn = member.cli(&["metrics", &other.host, "system.memory_percent"]);
+    assert!(
+        drawn.success() && drawn.stdout.contains("normal then"),
+        "{drawn}"
+    );
+    // A host that is new itself knows nothing that would help a sister; but it answers.
+    let asked = json!({ "series": ["system.memory_percent"] });
+    let states = member.post(
+        &format!("/v1/hosts/{}/baselines/states", other.host),
+        &asked,
+    );
+    assert_eq!(states, json!({ "states": [] }));
+    let (from, until) = ("2020-01-01T00:00:00Z", "2020-01-01T01:00:00Z");
+    let exclude = ["baseline", "exclude", other.host.as_str()];
+    let past = member.cli(&[&exclude[..], &["--from", from, "--until", until]].concat());
+    assert!(
+        past.success() && past.stdout.contains("series of"),
+        "{past}"
+    );
+    let ahead = ["--from", from, "--until", "2099-01-01T00:00:00Z"];
+    let refused = member.cli(&[&exclude[..], &ahead].concat());
+    assert!(refused.stderr.contains("within a day"), "{refused}");
     let dry = member.cli(&[
         "playbook",
         "run",

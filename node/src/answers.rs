@@ -339,6 +339,12 @@ impl Inner {
 
     pub(crate) async fn exclude(&self, request: ExcludeRequest) -> Result<Excluded, Problem> {
         let (from, until) = (request.from, request.until);
+        if from > now() || until > now().plus(Duration::from_secs(86_400)) {
+            return Err(Problem::invalid(
+                "a period begins now at the latest, and ends within a day",
+                "exclude it when it begins; a longer one again each day",
+            ));
+        }
         let filter = hale_baseline::SeriesFilter {
             series: request.series,
             service: request.service,

@@ -33,7 +33,9 @@ pub(crate) enum ReplayError {
         source: std::io::Error,
     },
     /// A row that is no row.
-    #[error("{path}, line {line}: expected `timestamp,value` with a time in UTC, found `{text}`")]
+    #[error(
+        "{path}, line {line}: expected `timestamp,value` with a time in UTC or seconds since the epoch, found `{text}`"
+    )]
     Row {
         /// In which file.
         path: PathBuf,
@@ -275,12 +277,16 @@ pub(crate) fn plot_command(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Seconds since the epoch, of the years 1 to 9999: what lies beyond are milliseconds, or no time.
+pub(crate) fn of_seconds(seconds: f64) -> Option<Timestamp> {
+    let is_time = (-62_135_596_800.0..253_402_300_800.0).contains(&seconds);
+    is_time.then(|| Timestamp::from_millis((seconds * 1000.0) as i64))
+}
+
 /// `2014-02-14 14:30:00`, RFC 3339, or seconds since the epoch; UTC where nothing else is said.
 pub(crate) fn timestamp(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<f64>() {
-        return seconds
-            .is_finite()
-            .then(|| Timestamp::from_millis((seconds * 1000.0) as i64));
+        return of_seconds(seconds);
     }
     let text = text.replacen(' ', "T", 1);
     text.parse().or_else(|_| format!("{text}Z").parse()).ok()
@@ -398,7 +404,9 @@ mod tests {
         ] {
             assert_eq!(timestamp(same), at, "{same}");
         }
-        assert_eq!(timestamp("yesterday"), None);
+        for none in ["yesterday", "1392388200000", "-1e300", "NaN"] {
+            assert_eq!(timestamp(none), None, "{none}");
+        }
     }
 
     #[test]

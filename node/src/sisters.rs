@@ -38,6 +38,7 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
     let new = node.slots.baseline.ask(ASK, Message::Newcomers).await;
     let new = new.unwrap_or_default();
     let mut known: BTreeMap<SeriesKey, Vec<(HostName, Vec<u8>)>> = BTreeMap::new();
+    let mut answered = new.is_empty();
     for (host, sister) in &sisters {
         for part in new.chunks(AT_ONCE) {
             let request = StatesRequest {
@@ -51,6 +52,7 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
                     break;
                 }
             };
+            answered = true;
             for state in told.states.into_iter().take(AT_ONCE) {
                 let series = SeriesKey::parse(&state.series).filter(|s| part.contains(s));
                 if let (Some(series), Some(bytes)) = (series, bytes_of(&state.state)) {
@@ -58,6 +60,9 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
                 }
             }
         }
+    }
+    if !answered {
+        node.slots.baseline.tell(Message::NotAnswered(new));
     }
     if known.is_empty() {
         return Ok(());

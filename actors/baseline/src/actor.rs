@@ -42,6 +42,8 @@ pub enum Message {
     Detail(Box<SeriesKey>, RpcReplyPort<Option<Box<SeriesDetail>>>),
     /// The series that are new here and for which nobody has been asked yet.
     Newcomers(RpcReplyPort<Vec<SeriesKey>>),
+    /// Nobody answered for these series: they may be asked for again.
+    NotAnswered(Vec<SeriesKey>),
     /// What is known here of these series, for a sister.
     States(Vec<SeriesKey>, RpcReplyPort<Vec<(SeriesKey, Vec<u8>)>>),
     /// What sisters know of series that are new here. Answered with how many are tried.
@@ -146,6 +148,7 @@ impl Actor for BaselineActor {
                 }
             }
             Message::Newcomers(reply) => answer(reply, state.host.newcomers()),
+            Message::NotAnswered(of) => state.host.not_answered(&of),
             Message::States(of, reply) => answer(reply, state.host.states(&of)),
             Message::Known(known, reply) => answer(reply, state.host.try_known(known)),
             Message::Detail(key, reply) => answer(reply, state.host.detail(&key).map(Box::new)),

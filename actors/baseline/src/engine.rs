@@ -32,8 +32,8 @@ pub const LEAST_SAMPLES: u64 = 5;
 pub const MOST_SIGMA: f64 = 1000.0;
 /// From this many spreads on a sample is not learned as normal: a warning.
 const SUSPICIOUS: f64 = 3.0;
-/// A surprise alone warns at most, unless a week was seen and nothing like it: the next value of a
-/// wild series is often the greatest yet.
+/// A surprise alone warns at most, unless a week was seen and nothing like it, twice in a row: the next
+/// value of a wild series is often the greatest yet.
 const MOST_SURPRISED: f64 = 4.9;
 const EXPERIENCED_S: u64 = 7 * 86_400;
 /// A limit further off than this is none.
@@ -106,7 +106,12 @@ impl Measured {
         } else {
             MOST_SURPRISED
         };
-        let size = as_sigma(self.surprise).min(most);
+        // What is no number is no surprise.
+        let size = if self.surprise.is_finite() {
+            as_sigma(self.surprise).min(most)
+        } else {
+            0.0
+        };
         if size > self.sigma.abs() && self.phase != Phase::Starting {
             self.set_sigma(size.copysign(self.value - self.baseline.expected));
         }
@@ -256,7 +261,7 @@ impl Baseline {
             usual,
         };
         let mut measured = self.weigh(taken.value, &place, &nature, now);
-        let views = self.views(&taken, &place, &nature, now);
+        let views = self.views(&taken, &place, &measured, &nature, now);
         measured.held_back = !self.learn(&measured, &nature, now);
         measured.add(views, self.surprise.profile);
         Some(measured)
@@ -275,6 +280,17 @@ impl Baseline {
     /// When the last sample was taken in.
     pub fn last_at(&self) -> Timestamp {
         self.input.last_at()
+    }
+
+    /// Whether it began from what other hosts knew.
+    pub fn is_inherited(&self) -> bool {
+        self.input.inherited_s() > 0.0
+    }
+
+    /// For how long it was watched here.
+    pub fn own_age(&self) -> Duration {
+        let own_s = self.input.age_s() - self.input.inherited_s();
+        Duration::from_secs_f64(own_s.clamp(0.0, 1e12))
     }
 
     /// For how long it was watched; a gap counts as an hour at most.
@@ -355,6 +371,7 @@ impl Baseline {
         &mut self,
         taken: &input::Taken,
         place: &Place,
+        measured: &Measured,
         nature: &Nature,
         now: Moment,
     ) -> Views {
@@ -382,20 +399,27 @@ impl Baseline {
         } else {
             0.0
         };
-        let outside = place
-            .usual
-            .map(|u| (value - u.high).max(u.low - value).max(0.0));
+        // The band as it is told: it moves along with a level that moved for good.
+        let outside = |_| (value - measured.high).max(measured.low - value).max(0.0);
+        let outside = place.usual.map(outside);
+        let learns = !self.learning.is_excluded(now.at);
         let seen = surprise::Seen {
             value,
+            expected: measured.baseline.expected,
             span,
             floor,
             outside,
             sparse,
             age_s: self.input.age_s(),
         };
-        let mut views = self.surprise.weigh(&seen, new, taken.passed_s);
-        views.is_unheard_of = new > q.high - q.p99;
-        self.surprise.learn(place.y, now.at.as_millis());
+        let rare = if is_below { sparse } else { q.high - q.p99 };
+        let mut views = self.surprise.weigh(&seen, new, taken.passed_s, learns);
+        let is_far = new > rare.max(floor);
+        let was_far = std::mem::replace(&mut self.surprise.was_far, is_far);
+        views.is_unheard_of = is_far && was_far;
+        if learns {
+            self.surprise.learn(place.y, now.at.as_millis());
+        }
         views
     }
 

@@ -80,7 +80,28 @@ struct Trial {
     sisters: Vec<HostName>,
     seen: u32,
     fits: u32,
+    /// The host's own values since, and the sum of what was normal by the sisters.
+    least: f64,
+    most: f64,
+    widths: f64,
 }
+
+impl Trial {
+    /// Whether the host is like its sisters: its values are normal there, and what is normal there is
+    /// not so wide that anything would be.
+    fn is_like(&self) -> bool {
+        let width = self.widths / f64::from(self.seen.max(1));
+        let own = self.most - self.least;
+        let size = self.most.abs().max(self.least.abs());
+        self.fits * 100 >= self.seen * FITTING_PERCENT
+            && width <= (WIDEST * own).max(WIDEST_SHARE * size)
+    }
+}
+
+/// What is normal for sisters may be as many times as wide as what a host shows in its first values,
+/// or such a share of them.
+const WIDEST: f64 = 30.0;
+const WIDEST_SHARE: f64 = 0.5;
 
 /// So many of the host's own samples are held against what sisters know, and so many of a hundred
 /// have to be normal by it.
@@ -88,6 +109,8 @@ const TRIED: u32 = 20;
 const FITTING_PERCENT: u32 = 90;
 /// A series that was watched for longer than this has a baseline of its own.
 const NEW: Duration = Duration::from_secs(6 * 3600);
+/// One that began from what sisters knew is its host's own after so long, and may be told again.
+const OWN_BY_NOW: Duration = Duration::from_secs(7 * 86_400);
 /// The most series that are asked for at once.
 pub const MAX_ASKED: usize = 1000;
 /// The most sisters whose baselines are merged.
@@ -164,7 +187,8 @@ impl Surprised {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        self.0.retain(|_, at| now.since(*at) <= TOGETHER);
+        self.0
+            .retain(|_, at| *at <= now && now.since(*at) <= TOGETHER);
     }
 }
 
@@ -216,6 +240,7 @@ impl HostBaselines {
         } = batch;
         self.take_tags(&snapshot);
         let now = self.local.moment(at);
+        self.surprised.forget(at);
         let mut cleared = BTreeSet::new();
         for sample in samples {
             if sample.series.is_within_limits() {
@@ -223,7 +248,6 @@ impl HostBaselines {
             }
         }
         self.clear_the_silent(at, &mut cleared);
-        self.surprised.forget(at);
         let cleared = cleared.into_iter().collect();
         Observed {
             at,
@@ -274,6 +298,7 @@ impl HostBaselines {
         };
         series.try_sisters(now);
         let is_alone = measured.surprise < LEAST_SURPRISED
+            || series.sensitivity.is_none()
             || !self.surprised.note(&series.sample.series.metric, now.at);
         if is_alone {
             measured = measured.by_distance();
@@ -282,6 +307,12 @@ impl HostBaselines {
         series.history.push(Point::from(&measured), most_points);
         series.unsaved = true;
         let Some(sensitivity) = series.sensitivity else {
+            // It may have been judged until now.
+            if series.state.clear(now.at) {
+                series.history.note(now.at, None);
+                self.active.remove(&series.sample.series);
+                cleared.insert(series.sample.series.clone());
+            }
             return;
         };
         let sample = &series.sample;
@@ -428,11 +459,25 @@ impl HostBaselines {
         .collect()
     }
 
+    /// Nobody answered for these series: they may be asked for again.
+    pub fn not_answered(&mut self, of: &[SeriesKey]) {
+        for key in of {
+            if let Some(series) = self.series.get_mut(key) {
+                series.asked = false;
+            }
+        }
+    }
+
     /// What this host knows of these series, for a sister: those that it has watched for long enough.
     pub fn states(&self, of: &[SeriesKey]) -> Vec<(SeriesKey, Vec<u8>)> {
         let known = of.iter().take(MAX_ASKED).filter_map(|key| {
             let series = self.series.get(key)?;
-            let is_own = series.begun_from.is_empty() && series.baseline.age() >= NEW;
+            let enough = if series.baseline.is_inherited() {
+                OWN_BY_NOW
+            } else {
+                NEW
+            };
+            let is_own = series.baseline.own_age() >= enough;
             let bytes = series.baseline.to_bytes().ok()?;
             is_own.then(|| (key.clone(), bytes))
         });
@@ -447,7 +492,7 @@ impl HostBaselines {
             let Some(series) = self.series.get_mut(&key) else {
                 continue;
             };
-            if series.baseline.age() >= NEW || !series.begun_from.is_empty() {
+            if series.baseline.age() >= NEW || series.baseline.is_inherited() {
                 continue;
             }
             let (mut hosts, mut states) = (vec![], vec![]);
@@ -471,6 +516,9 @@ impl HostBaselines {
                     sisters: hosts,
                     seen: 0,
                     fits: 0,
+                    least: f64::MAX,
+                    most: f64::MIN,
+                    widths: 0.0,
                 })
             });
         }
@@ -485,6 +533,8 @@ impl HostBaselines {
         let mut count = 0;
         for series in self.series.values_mut().filter(|s| filter.fits(&s.sample)) {
             series.baseline.exclude(from, until);
+            // It would have learned of the period what the baseline has not.
+            series.trial = None;
             series.unsaved = true;
             count += 1;
         }
@@ -566,10 +616,14 @@ impl Series {
         };
         trial.seen += 1;
         trial.fits += u32::from(measured.distance.abs() < 3.0);
+        trial.least = trial.least.min(measured.value);
+        trial.most = trial.most.max(measured.value);
+        let width = measured.high - measured.low;
+        trial.widths += width.max(4.0 * measured.baseline.spread);
         if trial.seen < TRIED {
             return;
         }
-        let is_like = trial.fits * 100 >= trial.seen * FITTING_PERCENT;
+        let is_like = trial.is_like();
         if let Some(trial) = self.trial.take()
             && is_like
         {

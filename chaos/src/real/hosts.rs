@@ -288,17 +288,27 @@ impl Hosts {
             self.all[host].start()?;
         }
         for host in 0..self.all.len() {
-            self.ready(host).await?;
+            match self.ready(host).await {
+                Ok(()) if self.lost == Some(host) => self.lost = None,
+                // That it was not replaced is told already.
+                Err(_) if self.lost == Some(host) => {}
+                other => other?,
+            }
         }
         Ok(())
     }
 
+    /// Whether it does its work now.
+    pub(super) async fn is_ready(&self, host: usize) -> bool {
+        let url = format!("http://{}/readyz", self.all[host].addr);
+        let asked = self.http.get(&url).timeout(PATIENCE).send().await;
+        asked.is_ok_and(|a| a.status().is_success())
+    }
+
     async fn ready(&self, host: usize) -> Result<(), RealError> {
         let (began, at) = (Instant::now(), &self.all[host]);
-        let url = format!("http://{}/readyz", at.addr);
         loop {
-            let asked = self.http.get(&url).timeout(PATIENCE).send().await;
-            if asked.is_ok_and(|a| a.status().is_success()) {
+            if self.is_ready(host).await {
                 return Ok(());
             }
             if began.elapsed() > READY {

@@ -109,10 +109,13 @@ impl Hosts {
             }
             RealFault::Replace(host) => {
                 let host = *host;
-                if let Some(gone) = self.lost {
+                if let Some(gone) = self.lost
+                    && !self.is_ready(gone).await
+                {
                     // Two would be more than a group of this size is made to lose.
                     return Err(format!("{} is still not replaced", self.name(gone)));
                 }
+                self.lost = None;
                 self.kill(host);
                 self.all[host].lose_everything()?;
                 let name = self.name(host).to_owned();

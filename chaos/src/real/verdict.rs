@@ -135,7 +135,8 @@ async fn chains(hosts: &Hosts) -> Result<Vec<Vec<Value>>, RealError> {
     let began = Instant::now();
     loop {
         let mut chains = vec![];
-        for host in 0..hosts.all.len() {
+        // Who was not replaced has no chain.
+        for host in (0..hosts.all.len()).filter(|h| Some(*h) != hosts.lost) {
             chains.push(chain(hosts, host).await?);
         }
         let lengths: BTreeSet<usize> = chains.iter().map(Vec::len).collect();

@@ -170,7 +170,7 @@ pub struct ExcludeRequest {
     /// A pattern for the service; all, if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// From when on.
+    /// From when on; now at the latest.
     pub from: Timestamp,
     /// Until when; at most a day ahead.
     pub until: Timestamp,

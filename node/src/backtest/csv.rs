@@ -78,7 +78,7 @@ fn one(
                 path: path.to_owned(),
                 line: i + 1,
                 why: format!(
-                    "expected `timestamp,value` with a time in UTC, found `{}`",
+                    "expected `timestamp,value` with a time in UTC or seconds since the epoch, found `{}`",
                     line.chars().take(80).collect::<String>()
                 ),
             });

@@ -1,6 +1,6 @@
 //! A host's history as rounds, as its node would have taken them.
 
-use super::report::{Alert, Outcome, Report, Told};
+use super::report::{Alert, Host, Outcome, Report, Told};
 use super::{BacktestError, Recorded, Settings};
 use hale_baseline::{HostBaselines, SeriesFilter};
 use hale_decision::catalogue::Entry;
@@ -21,7 +21,7 @@ const COOLDOWN: Duration = hale_baseline::replay::COOLDOWN;
 const ROUND_MS: (i64, i64) = (1000, 300_000);
 /// How often an incident that changes is decided on.
 const MOST_DECISIONS: usize = 8;
-const LEARN_DAY_MS: f64 = 86_400_000.0;
+const DAY_S: f64 = 86_400.0;
 
 pub(super) fn run(
     series: Vec<Recorded>,
@@ -51,7 +51,7 @@ fn round_ms(series: &[Recorded]) -> i64 {
         let mut steps: Vec<i64> = s
             .rows
             .windows(2)
-            .map(|w| w[1].0.as_millis() - w[0].0.as_millis())
+            .map(|w| w[1].0.since(w[0].0).as_millis() as i64)
             .collect();
         steps.sort_unstable();
         steps.get(steps.len() / 2).copied()
@@ -103,8 +103,16 @@ fn of_host(
     let Some((first, last)) = steps.first().zip(steps.last()) else {
         return Ok(());
     };
-    report.seen(host, series.len(), steps.len(), first.at, last.at);
-    let learned = first.at.as_millis() + (settings.learn_days * LEARN_DAY_MS) as i64;
+    let learn = Duration::from_secs_f64(settings.learn_days.clamp(0.0, 1e5) * DAY_S);
+    let counted_from = first.at.plus(learn);
+    report.seen(Host {
+        host: host.to_owned(),
+        series: series.len(),
+        samples: steps.len(),
+        from: first.at,
+        counted_from,
+        until: last.at,
+    });
     let mut config = settings.baseline.clone();
     config.max_series = config.max_series.max(series.len());
     config.history_points = 0;
@@ -113,7 +121,7 @@ fn of_host(
         correlator: Correlator::new(settings.correlation.clone()),
         told: BTreeMap::new(),
         deciding: BTreeMap::new(),
-        counted_from: Timestamp::from_millis(learned),
+        counted_from,
         settings,
         replay,
         report,

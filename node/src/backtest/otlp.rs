@@ -57,7 +57,8 @@ struct Point {
     attributes: Vec<Attribute>,
     /// 64-bit integers are strings in JSON.
     time_unix_nano: Value,
-    as_double: Option<f64>,
+    /// A number, or `NaN` and its like as text.
+    as_double: Value,
     as_int: Value,
 }
 
@@ -95,15 +96,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, BacktestError> {
         ),
     };
     let mut all = BTreeMap::new();
-    if let Ok(request) = serde_json::from_str::<Request>(&whole) {
-        take(request, &mut all);
-    } else {
+    let first = whole.lines().find(|l| !l.trim().is_empty());
+    let is_by_line = first.is_some_and(|l| serde_json::from_str::<Value>(l).is_ok());
+    if is_by_line {
         for (i, line) in whole.lines().enumerate() {
             if !line.trim().is_empty() {
                 let request = serde_json::from_str(line).map_err(|e| wrong(i + 1, &e))?;
                 take(request, &mut all);
             }
         }
+    } else {
+        let request = serde_json::from_str(&whole).map_err(|e| wrong(e.line(), &e))?;
+        take(request, &mut all);
     }
     Ok(all.into_values().map(Recorded::sorted).collect())
 }
@@ -131,12 +135,22 @@ fn take(request: Request, all: &mut All) {
                 _ => continue,
             };
             for point in points.data_points {
+                let mut labels = attributes(&point.attributes);
+                // What tells two resources of one host apart.
+                for name in ["service.name", "service.instance.id"] {
+                    if let Some(value) = about.get(name) {
+                        labels
+                            .entry(name.to_owned())
+                            .or_insert_with(|| value.clone());
+                    }
+                }
                 let series = SeriesKey {
                     metric: metric.name.clone(),
-                    labels: attributes(&point.attributes),
+                    labels,
                 };
                 let nanos = text(&point.time_unix_nano).parse::<i64>().ok();
-                let value = point.as_double.or_else(|| text(&point.as_int).parse().ok());
+                let written = [&point.as_double, &point.as_int];
+                let value = written.iter().find_map(|v| text(v).parse::<f64>().ok());
                 let (Some(nanos), Some(value)) = (nanos, value) else {
                     continue;
                 };
@@ -172,7 +186,7 @@ mod tests {
         {"name":"http.server.requests","sum":{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[
           {"timeUnixNano":"1770000000000000000","asInt":"7","attributes":[{"key":"code","value":{"intValue":"200"}}]},
           {"timeUnixNano":"1770000030000000000","asInt":"9","attributes":[{"key":"code","value":{"intValue":"200"}}]}]}},
-        {"name":"process.memory","gauge":{"dataPoints":[{"timeUnixNano":"1770000000000000000","asDouble":1.5}]}},
+        {"name":"process.memory","gauge":{"dataPoints":[{"timeUnixNano":"1770000000000000000","asDouble":1.5},{"timeUnixNano":"1770000001000000000","asDouble":"NaN"}]}},
         {"name":"latency","histogram":{"dataPoints":[{"count":"3"}]}}]}]}]}"#;
 
     #[test]
@@ -193,11 +207,15 @@ mod tests {
                 told,
                 [
                     (
-                        "http.server.requests{code=\"200\"}".into(),
+                        "http.server.requests{code=\"200\",service.name=\"shop\"}".into(),
                         SeriesKind::Counter,
                         2
                     ),
-                    ("process.memory".into(), SeriesKind::Gauge, 1),
+                    (
+                        "process.memory{service.name=\"shop\"}".into(),
+                        SeriesKind::Gauge,
+                        2
+                    ),
                 ]
             );
             assert_eq!(all[0].host, "db-01");

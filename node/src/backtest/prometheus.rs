@@ -24,8 +24,9 @@ pub(crate) struct Asked {
 const AT_ONCE: i64 = 10_000;
 /// How long one piece may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The most that one answer may hold, in bytes.
+/// The most that one answer may hold, in bytes, and all of them together, in values.
 const MOST_BYTES: usize = 512 << 20;
+const MOST_VALUES: usize = 50_000_000;
 
 #[derive(Debug, Deserialize)]
 struct Answer {
@@ -63,7 +64,11 @@ pub(super) async fn read(asked: &Asked, bar: &ProgressBar) -> Result<Vec<Recorde
     let (first, last) = (asked.from.as_millis(), asked.until.as_millis());
     let pieces = (last.saturating_sub(first) / step_ms / AT_ONCE + 1).max(1);
     bar.set_length(pieces.unsigned_abs() * asked.queries.len() as u64);
+    if first > last {
+        return Err(failed("--from is later than --until; swap them".into()));
+    }
     let mut all: BTreeMap<(String, SeriesKey), Recorded> = BTreeMap::new();
+    let mut values = 0;
     for query in &asked.queries {
         let mut from = first;
         while from <= last {
@@ -77,7 +82,14 @@ pub(super) async fn read(asked: &Asked, bar: &ProgressBar) -> Result<Vec<Recorde
             ];
             let answer = ask(&client, &asked.url, &form).await.map_err(failed)?;
             for series in answer {
+                values += series.values.len();
                 take(series, query, &mut all);
+            }
+            if values > MOST_VALUES {
+                return Err(failed(
+                    "that is over 50 million values; ask for fewer series, less time, or a larger --step"
+                        .into(),
+                ));
             }
             bar.inc(1);
             from = until.saturating_add(step_ms);
@@ -99,7 +111,7 @@ async fn ask(
     while let Some(piece) = response.chunk().await.map_err(|e| chain(&e))? {
         body.extend_from_slice(&piece);
         if body.len() > MOST_BYTES {
-            return Err("the answer is over 512 MiB; ask for less with --query or --step".into());
+            return Err("an answer is over 512 MiB; name fewer series with --query".into());
         }
     }
     let answer: Answer = serde_json::from_slice(&body).map_err(|e| {
@@ -132,12 +144,11 @@ fn take(series: Series, query: &str, all: &mut BTreeMap<(String, SeriesKey), Rec
     let metric = labels
         .remove("__name__")
         .unwrap_or_else(|| query.to_owned());
-    let host = labels.remove("instance");
-    let host = host.map_or_else(
-        || "prometheus".to_owned(),
-        // The port is the exporter's, not the host's.
-        |i| i.rsplit_once(':').map_or(i.clone(), |(h, _)| h.to_owned()),
-    );
+    // The port is the exporter's, not the host's; two of one host are told apart by the label.
+    let host = labels.get("instance").map_or("prometheus", |i| {
+        i.rsplit_once(':').map_or(i.as_str(), |(h, _)| h)
+    });
+    let host = host.to_owned();
     let service = labels.get("job").and_then(|j| j.parse().ok());
     // By convention (OpenMetrics): what counts up ends in _total, _count, _sum or _bucket.
     let counts = ["_total", "_count", "_sum", "_bucket"];
@@ -160,7 +171,7 @@ fn take(series: Series, query: &str, all: &mut BTreeMap<(String, SeriesKey), Rec
         });
     let rows = series.values.into_iter().filter_map(|(t, x)| {
         let value: f64 = x.parse().ok()?;
-        let at = Timestamp::from_millis((t * 1000.0) as i64);
+        let at = crate::replay::of_seconds(t)?;
         value.is_finite().then_some((at, value))
     });
     recorded.rows.extend(rows);
@@ -188,7 +199,11 @@ mod tests {
         assert_eq!(
             told,
             [
-                ("db-01", "node_load1{job=\"node\"}".to_owned(), 2),
+                (
+                    "db-01",
+                    "node_load1{instance=\"db-01:9100\",job=\"node\"}".to_owned(),
+                    2
+                ),
                 ("prometheus", "sum(rate(x[5m]))".to_owned(), 1),
             ]
         );

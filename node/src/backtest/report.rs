@@ -78,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) series: usize,
     pub(crate) samples: usize,
     pub(crate) from: Timestamp,
+    /// What came before is only learned from.
+    pub(crate) counted_from: Timestamp,
     pub(crate) until: Timestamp,
 }
 
@@ -107,21 +109,8 @@ pub(crate) struct Report {
 const WEEK_MS: f64 = 7.0 * 86_400_000.0;
 
 impl Report {
-    pub(super) fn seen(
-        &mut self,
-        host: &str,
-        series: usize,
-        samples: usize,
-        from: Timestamp,
-        until: Timestamp,
-    ) {
-        self.hosts.push(Host {
-            host: host.to_owned(),
-            series,
-            samples,
-            from,
-            until,
-        });
+    pub(super) fn seen(&mut self, host: Host) {
+        self.hosts.push(host);
     }
 
     pub(super) fn alert(&mut self, alert: Alert) {
@@ -135,7 +124,7 @@ impl Report {
     pub(super) fn finish(&mut self) {
         self.alerts.sort_by_key(|a| a.at);
         self.incidents.sort_by_key(|i| i.opened_at);
-        let weeks = |h: &Host| (h.until.as_millis() - h.from.as_millis()) as f64 / WEEK_MS;
+        let weeks = |h: &Host| h.until.since(h.counted_from).as_millis() as f64 / WEEK_MS;
         let host_weeks: f64 = self.hosts.iter().map(weeks).sum();
         let c = &mut self.counts;
         c.series_weeks = self.hosts.iter().map(|h| weeks(h) * h.series as f64).sum();

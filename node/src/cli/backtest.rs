@@ -117,7 +117,7 @@ fn tell(report: &Report, limit: usize, out: &Out) -> Result<(), CliError> {
     let series: usize = report.hosts.iter().map(|h| h.series).sum();
     let c = &report.counts;
     out.line(format!(
-        "{} of {}, {}: {} series-weeks",
+        "{} of {}, {}: {} series-weeks after the days that are only learned from",
         many(series as u64, "series", "series"),
         many(report.hosts.len() as u64, "host", "hosts"),
         many(samples as u64, "value", "values"),
@@ -143,6 +143,11 @@ fn tell(report: &Report, limit: usize, out: &Out) -> Result<(), CliError> {
         number(c.interruptions_per_host_week),
         number(c.minutes_per_host_week)
     ))?;
+    if c.series_weeks <= 0.0 {
+        out.line(
+            "All of it is only learned from: give a longer history, or a smaller --learn-days.",
+        )?;
+    }
     let told: Vec<_> = report.incidents.iter().filter(|i| !i.learning).collect();
     if told.is_empty() {
         return Ok(());

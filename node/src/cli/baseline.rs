@@ -126,8 +126,9 @@ Examples:
   hale baseline exclude db-01 --series 'system.disk_*' --from … --until …
 
 Samples are held back for up to two hours before they are learned, and what looks like trouble for
-longer: of the period, what is still held back is forgotten, and what is still to come (at most a
-day) is judged and not learned. What was learned before fades within the baseline's window.")]
+longer: of the period, what is still held back is forgotten, and what is still to come is judged and
+not learned. It begins now at the latest, and ends within a day. What was learned before fades within
+the baseline's window.")]
 pub(crate) struct ExcludeArgs {
     /// The host [default: the node's own]
     host: Option<String>,

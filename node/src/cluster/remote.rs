@@ -224,9 +224,17 @@ fn may_ask(request: &Request) -> bool {
         let name = path.strip_prefix("/v1/playbooks/")?.strip_suffix("/run")?;
         (!name.contains('/')).then_some(())
     };
+    // What is normal on a host: a sister asks, or an operator keeps a bad period out.
+    let is_of_baselines = || {
+        let (host, what) = path.strip_prefix("/v1/hosts/")?.split_once("/baselines/")?;
+        let is_known = matches!(what, "states" | "exclude");
+        (is_known && !host.is_empty() && !host.contains('/')).then_some(())
+    };
     match request.method.as_str() {
         "GET" => true,
-        "POST" => path == "/v1/leader/transfer" || is_run().is_some(),
+        "POST" => {
+            path == "/v1/leader/transfer" || is_run().is_some() || is_of_baselines().is_some()
+        }
         _ => false,
     }
 }
@@ -321,6 +329,8 @@ mod tests {
         };
         assert!(may("GET", "/v1/status") && may("GET", "/v1/hosts/a/telemetry?x=1"));
         assert!(may("POST", "/v1/leader/transfer") && may("POST", "/v1/playbooks/x/run"));
+        assert!(may("POST", "/v1/hosts/a/baselines/states"));
+        assert!(may("POST", "/v1/hosts/a/baselines/exclude"));
         for (method, path) in [
             ("POST", "/v1/leave"),
             ("POST", "/v1/tokens"),
@@ -329,6 +339,9 @@ mod tests {
             ("POST", "/v1/approvals/x/approve"),
             ("POST", "/v1/members/x/remove"),
             ("POST", "/v1/playbooks/x/../y/run"),
+            ("POST", "/v1/hosts/a/b/baselines/states"),
+            ("POST", "/v1/hosts//baselines/states"),
+            ("POST", "/v1/hosts/a/baselines/x"),
             ("get", "/v1/status"),
             ("", ""),
         ] {

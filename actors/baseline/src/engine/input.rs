@@ -1,6 +1,6 @@
 //! From what a sensor says to what is judged: rates of counters, and a clock that can be wrong.
 
-use super::state::{MOST_MEASURE, MOST_VALUE, are_within};
+use super::state::{MOST_MEASURE, are_within};
 use hale_model::{SeriesKind, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,8 @@ pub(super) struct Input {
     age_s: f64,
     count: f64,
     fell: bool,
+    /// How much of the age was watched on other hosts, in hours.
+    inherited_h: u16,
 }
 
 impl Input {
@@ -34,6 +36,8 @@ impl Input {
     pub(super) fn inherited(age_s: f64) -> Self {
         Self {
             age_s,
+            // At least one: it says that there were others.
+            inherited_h: (age_s / 3600.0).clamp(1.0, u16::MAX.into()) as u16,
             ..Self::default()
         }
     }
@@ -75,7 +79,8 @@ impl Input {
                 let fell = grown < 0.0;
                 let usable = !first && !fell && !self.fell && passed_s > 0.0 && !after_a_gap;
                 self.fell = fell;
-                usable.then(|| grown / passed_s)
+                let rate = usable.then(|| grown / passed_s);
+                rate.filter(|r| r.abs() <= MOST)
             }
         }?;
         Some(Taken {
@@ -99,9 +104,14 @@ impl Input {
         self.age_s
     }
 
+    /// Seconds of that which were watched on other hosts.
+    pub(super) fn inherited_s(&self) -> f64 {
+        3600.0 * f64::from(self.inherited_h)
+    }
+
     pub(super) fn is_sound(&self) -> bool {
         are_within(MOST_MEASURE, &[self.step_s, self.age_s])
-            && are_within(MOST_VALUE, [&self.count])
+            && are_within(MOST, [&self.count])
             && self.step_s >= 0.0
             && self.age_s >= 0.0
     }

@@ -132,6 +132,10 @@ impl Learning {
         }
     }
 
+    pub(super) fn is_excluded(&self, at: Timestamp) -> bool {
+        at.as_millis() < self.excluded_until_ms
+    }
+
     pub(super) fn exclude_until(&mut self, until: Timestamp) {
         self.excluded_until_ms = self.excluded_until_ms.max(until.as_millis());
     }
@@ -224,7 +228,7 @@ impl Baseline {
     /// Learns a sample, now or later. False if it was held back as trouble.
     pub(super) fn learn(&mut self, measured: &Measured, nature: &Nature, now: Moment) -> bool {
         let now_ms = now.at.as_millis();
-        if now_ms < self.learning.excluded_until_ms {
+        if self.learning.is_excluded(now.at) {
             return false;
         }
         self.learning.note(measured);

@@ -20,11 +20,6 @@ pub(super) fn are_within<'a>(most: f64, numbers: impl IntoIterator<Item = &'a f6
     numbers.into_iter().all(|x| x.abs() <= most)
 }
 
-/// An end of what was seen, if anything was: the largest number there is stands for none yet.
-pub(super) fn is_seen(end: &&f64) -> bool {
-    end.abs() < f64::MAX
-}
-
 impl Baseline {
     /// Its state.
     ///

@@ -93,6 +93,7 @@ pub fn as_sigma(surprise: f64) -> f64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) value: f64,
+    pub(super) expected: f64,
     /// The range of all but two in a thousand values.
     pub(super) span: f64,
     /// The least difference that can matter.
@@ -113,7 +114,8 @@ pub struct Views {
     pub deviation: f32,
     /// Not at this time of the day.
     pub time_of_day: f32,
-    /// Further from all that was seen than the rarest values lie beyond the rare ones.
+    /// Further from all that was seen than the rarest values lie beyond the rare ones, and the sample
+    /// before it too.
     pub is_unheard_of: bool,
 }
 
@@ -140,6 +142,8 @@ pub(super) struct Surprise {
     /// Days on which the time of the day was known, and whether it was today.
     known_days: u8,
     is_time_known: bool,
+    /// Whether the sample before lay far from all that was seen.
+    pub(super) was_far: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -176,6 +180,7 @@ impl Surprise {
             mean_most: [0.0; 2],
             known_days: 0,
             is_time_known: false,
+            was_far: false,
         }
     }
 
@@ -302,10 +307,12 @@ impl Surprise {
         }
     }
 
-    /// The views of a sample; `new` is its distance from what was seen.
-    pub(super) fn weigh(&mut self, seen: &Seen, new: f64, passed_s: f64) -> Views {
+    /// The views of a sample; `new` is its distance from what was seen. What is ordinary is learned
+    /// of it only if it `learns`.
+    pub(super) fn weigh(&mut self, seen: &Seen, new: f64, passed_s: f64, learns: bool) -> Views {
         let Seen {
             value,
+            expected,
             span,
             floor,
             outside,
@@ -317,10 +324,15 @@ impl Surprise {
         }
         self.day_s += passed_s.min(3600.0) as f32;
         let young = (age_s / GROWN_S).min(1.0).powi(2);
-        let away = (value - self.level).abs();
-        self.level += (value - self.level) * FOLLOW;
-        self.top = self.top.max(away as f32);
-        let deviation = if self.days >= 1 {
+        let step = value - self.level;
+        let away = step.abs();
+        self.level += step * FOLLOW;
+        if learns {
+            self.top = self.top.max(away as f32);
+        }
+        // A step towards what is expected is a recovery.
+        let is_leaving = step * (value - expected) > 0.0;
+        let deviation = if self.days >= 1 && is_leaving {
             let centre = f64::from(self.usual.centre);
             let usual = f64::from(self.usual.spread) + 0.5 * centre + floor;
             ((away - centre) / (usual + f64::MIN_POSITIVE)).clamp(0.0, MOST) * young
@@ -336,7 +348,9 @@ impl Surprise {
         let mut told = [0.0; 2];
         for (j, x) in [novelty, time_of_day].into_iter().enumerate() {
             let x = (x.min(MOST_NOVELTY) * young) as f32;
-            self.most[j] = self.most[j].max(x);
+            if learns {
+                self.most[j] = self.most[j].max(x);
+            }
             told[j] = x / (self.mean_most[j] + ORDINARY[j]);
         }
         self.is_time_known |= outside.is_some();
@@ -469,6 +483,7 @@ mod tests {
     fn a_series_that_is_wild_every_day_is_not_told_every_day() {
         let seen = |value| Seen {
             value,
+            expected: 50.0,
             span: 10.0,
             floor: 0.5,
             outside: Some(0.0),
@@ -479,13 +494,36 @@ mod tests {
         let mut first = None;
         for _ in 0..20 {
             for _ in 0..40 {
-                surprise.weigh(&seen(50.0), 0.0, 1800.0);
+                surprise.weigh(&seen(50.0), 0.0, 1800.0, true);
             }
-            let views = surprise.weigh(&seen(90.0), 20.0, 1800.0);
+            let views = surprise.weigh(&seen(90.0), 20.0, 1800.0, true);
             first.get_or_insert(views.novelty);
             let quiet = views.novelty < 0.3 * first.unwrap() && views.deviation < 1.0;
             assert!(surprise.days < 12 || quiet, "{views:?}");
             surprise.turn_day();
+        }
+    }
+
+    #[test]
+    fn a_step_back_to_what_is_expected_is_no_deviation() {
+        let seen = |value| Seen {
+            value,
+            expected: 50.0,
+            span: 0.0,
+            floor: 0.0,
+            outside: Some(0.0),
+            sparse: 0.0,
+            age_s: 30.0 * 86_400.0,
+        };
+        let mut surprise = Surprise::new();
+        for _ in 0..60 {
+            surprise.weigh(&seen(50.0), 0.0, 1800.0, true);
+        }
+        surprise.turn_day();
+        assert_eq!(surprise.weigh(&seen(95.0), 0.0, 30.0, true).deviation, 8.0);
+        for _ in 0..100 {
+            let views = surprise.weigh(&seen(50.0), 0.0, 30.0, true);
+            assert_eq!(views.deviation, 0.0);
         }
     }
 

@@ -3,7 +3,7 @@
 //! ICDE 2009: new values weigh more, old ones are never touched).
 
 use super::array;
-use super::state::{MOST_MEASURE, MOST_VALUE, are_within, is_seen};
+use super::state::{MOST_MEASURE, MOST_VALUE, are_within};
 use serde::{Deserialize, Serialize};
 
 const CELLS: usize = 112;
@@ -369,7 +369,8 @@ impl Values {
             self.least[0].min(self.least[1]),
             self.most[0].max(self.most[1]),
         );
-        if total <= 0.0 || least > most {
+        let is_known = total > 0.0 && least <= most && least.abs().max(most.abs()) < f64::MAX;
+        if !is_known {
             return;
         }
         let mut found = [most; 7];
@@ -443,7 +444,8 @@ impl Values {
             q.p99,
             q.high,
         ];
-        let ends = self.least.iter().chain(&self.most).chain([&self.finest]);
+        // A number, or what stands for none yet.
+        let is_end = |x: &f64, none: f64| *x == none || x.abs() <= MOST_VALUE;
         let kept = match &self.kept {
             Kept::First(first) => self.learned < FIRST as u64 && are_within(MOST_VALUE, first),
             Kept::Masses(masses) => {
@@ -454,7 +456,10 @@ impl Values {
             }
         };
         kept && are_within(MOST_VALUE, &all)
-            && are_within(MOST_VALUE, ends.filter(is_seen))
+            && self.least.iter().all(|x| is_end(x, f64::MAX))
+            && self.most.iter().all(|x| is_end(x, f64::MIN))
+            && is_end(&self.finest, f64::MAX)
+            && self.finest >= 0.0
             && are_within(MOST_MEASURE, [&self.weight, &self.total])
             && are_within(MOST_VALUE * MOST_VALUE * MOST_MEASURE, [&self.squares])
             && self.scale.unit >= LEAST_UNIT
