@@ -56,26 +56,40 @@ fn hosts_join_by_any_seed_in_any_order_and_restart_with_the_same_command_line() 
 fn a_host_joins_a_cluster_whose_ledger_has_grown() {
     let mut fleet = Fleet::new(None);
     fleet.found();
-    // Budgets with long names of who set them, and the entries that say so.
-    let by = "ana ".repeat(49);
-    for n in 0..128 {
+    for n in 0..127 {
         let name = format!("{n}-{}", "x".repeat(50));
-        let budget = json!({ "name": name, "at_most": 3, "by": by.trim() });
+        let budget = json!({ "name": name, "at_most": 3, "by": "ana" });
         fleet.members[0].post("/v1/budgets", &budget);
     }
-    for n in 0..60 {
-        let token = json!({ "uses": n + 1, "by": by.trim() });
-        fleet.members[0].post("/v1/tokens", &token);
-    }
-    for n in 0..150 {
+    for n in 0..200 {
         let body = json!({ "by": "ana", "reason": format!("{n}") });
         fleet.members[0].post("/v1/freeze", &body);
     }
-    fleet.grow(1);
-    fleet.settle();
-    let kept = fleet.members[1].data.join("ledger/copy");
+    // Hosts with many services of long names: together more than a stranger may say, which is less
+    // than it is told.
+    let names: Vec<String> = (10..74)
+        .map(|n| format!("{}-{n}", "service".repeat(34)))
+        .collect();
+    let mut sections = "[telemetry]\ninterval = \"2s\"\n".to_owned();
+    for name in &names {
+        sections.push_str(&format!("[[telemetry.services]]\nname = {name:?}\n"));
+    }
+    let all = json!({ "name": "all", "service": names[0], "percent": 100, "by": "ana" });
+    fleet.members[0].post("/v1/budgets", &all);
+    for n in 1..=5 {
+        let host = format!("many-{n}");
+        let mut member = Member::new(fleet.scratch.dir(), &host, fleet.joining(), &sections);
+        member.run();
+        fleet.members.push(member);
+        wait_until("its services are told", SOON, || {
+            let told = fleet.members[0].get("/v1/budgets");
+            let mut budgets = told["budgets"].as_array().into_iter().flatten();
+            budgets.any(|b| b["name"] == "all" && b["allowed"] == n)
+        });
+    }
+    let kept = fleet.members[5].data.join("ledger/copy");
     let size = std::fs::metadata(&kept).unwrap().len();
-    assert!(size > 80_000, "the copy has only {size} bytes");
+    assert!(size > 70_000, "the copy has only {size} bytes");
 }
 
 /// Tries, and expects to be told all of `words`.
