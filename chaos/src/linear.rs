@@ -10,8 +10,9 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use todc_utils::{Action, History, Specification, WGLChecker};
 
-/// What the search may try for one history. Histories that are kept short take some hundreds.
-const MAX_STEPS: u64 = 400_000;
+/// What the search may try for one history, at first and, if that was not enough, once more. Histories
+/// that are kept short take some hundreds; few in many thousands take millions.
+const MAX_STEPS: [u64; 2] = [400_000, 20_000_000];
 
 /// What an operation, with its answer, does to an object.
 pub(crate) trait Object: Clone + Debug {
@@ -48,7 +49,11 @@ pub(crate) enum Finding {
 
 /// Decides it.
 pub(crate) fn check<O: Object>(history: &[Timed<O>]) -> Finding {
-    check_within(history, MAX_STEPS)
+    let [soon, at_most] = MAX_STEPS;
+    match check_within(history, soon) {
+        Finding::Undecided => check_within(history, at_most),
+        decided => decided,
+    }
 }
 
 fn check_within<O: Object>(history: &[Timed<O>], steps: u64) -> Finding {
