@@ -43,6 +43,9 @@ fn what_was_broken_once_holds() {
     // Who led before, and is followed no more, says what the ledger held.
     let wrong = judge(&World::run(21_504, &Scenario::default()));
     assert!(wrong.is_empty(), "seed 21504: {wrong:#?}");
+    // A snapshot comes after what follows it was vouched for.
+    let wrong = judge(&World::run(8_030_214, &Scenario::default()));
+    assert!(wrong.is_empty(), "seed 8030214: {wrong:#?}");
 }
 
 #[test]

@@ -465,9 +465,22 @@ impl World {
         if len > replica.applied
             && let Ok(ledger) = Ledger::decode(state)
         {
-            (replica.log, replica.ledger, replica.chain) = (log, ledger, chain);
-            replica.cuts += 1;
-            (replica.synced, replica.applied, replica.commit) = (len, len, len);
+            // A snapshot that comes late takes nothing of what follows it in the same log (Ongaro,
+            // "Consensus: bridging theory and practice", 2014, figure 5.3, step 6).
+            let last = log.last().map(|s| s.term);
+            let is_same = replica.log.get(len - 1).map(|s| s.term) == last;
+            if is_same && replica.log.len() > len {
+                let tail = replica.log.split_off(len);
+                replica.log = log;
+                replica.log.extend(tail);
+                replica.synced = replica.synced.max(len);
+            } else {
+                replica.log = log;
+                replica.cuts += 1;
+                replica.synced = len;
+            }
+            (replica.ledger, replica.chain) = (ledger, chain);
+            (replica.applied, replica.commit) = (len, replica.commit.max(len));
             replica.snapshot = Some(Snapshot {
                 applied: len,
                 entries: replica.chain.len(),
