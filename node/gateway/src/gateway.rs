@@ -197,8 +197,13 @@ impl Gateway {
         self.sweeper.abort();
         let all = self.inner.table().all();
         all.iter().for_each(|s| self.inner.end(s));
+        // The listener is a child of the server, and outlives it by a moment.
+        let children = self.inner.server.get_children();
         // What takes longer than this is killed with its runtime.
         drop(self.inner.server.stop_and_wait(None, Some(STOPPING)).await);
+        for child in children {
+            drop(child.wait(Some(STOPPING)).await);
+        }
         drop(self.desk.stop_and_wait(None, Some(STOPPING)).await);
         RUNS.store(false, Ordering::SeqCst);
     }
