@@ -24,6 +24,7 @@ mod memory;
 mod node_metrics;
 mod notify;
 mod pipeline;
+mod recorded;
 mod replay;
 mod secrets;
 mod sisters;

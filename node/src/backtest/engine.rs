@@ -87,6 +87,18 @@ fn steps(series: &[Recorded]) -> Vec<Step> {
     steps
 }
 
+/// What a host's name may not hold becomes a dash.
+fn name_of(host: &str) -> Result<HostName, BacktestError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:@/".contains(c);
+    let name: String = host
+        .chars()
+        .map(|c| if allowed(c) { c } else { '-' })
+        .take(255)
+        .collect();
+    name.parse()
+        .map_err(|_| BacktestError::Nothing(host.to_owned()))
+}
+
 fn of_host(
     host: &str,
     series: Vec<Recorded>,
@@ -95,10 +107,7 @@ fn of_host(
     bar: &ProgressBar,
     report: &mut Report,
 ) -> Result<(), BacktestError> {
-    let name: HostName = host
-        .parse()
-        .or_else(|_| "recorded-host".parse())
-        .map_err(|_| BacktestError::Nothing(host.to_owned()))?;
+    let name = name_of(host)?;
     let steps = steps(&series);
     let Some((first, last)) = steps.first().zip(steps.last()) else {
         return Ok(());
@@ -116,6 +125,9 @@ fn of_host(
     let mut config = settings.baseline.clone();
     config.max_series = config.max_series.max(series.len());
     config.history_points = 0;
+    if let Some(zone) = series.iter().find_map(|s| s.zone.clone()) {
+        config.timezone = zone;
+    }
     let mut run = Run {
         baselines: HostBaselines::new(config)?,
         correlator: Correlator::new(settings.correlation.clone()),

@@ -9,6 +9,7 @@ mod report;
 
 pub(crate) use report::Report;
 
+use crate::recorded::RecordedError;
 use hale_model::{Sample, Timestamp};
 use indicatif::ProgressBar;
 use std::path::PathBuf;
@@ -16,15 +17,9 @@ use std::path::PathBuf;
 /// Why a history can't be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BacktestError {
-    /// A file.
-    #[error("{path} can't be used")]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The recorded series.
+    #[error(transparent)]
+    Recorded(#[from] RecordedError),
     /// What is in a file.
     #[error("{path}, line {line}: {why}")]
     Line {
@@ -73,6 +68,8 @@ pub(crate) struct Recorded {
     pub(crate) host: String,
     /// Its nature; the value is not used.
     pub(crate) sample: Sample,
+    /// Whose clock its nights follow, if that is known.
+    pub(crate) zone: Option<String>,
     /// In the order of their time, each time once.
     pub(crate) rows: Vec<(Timestamp, f64)>,
 }

@@ -2,6 +2,7 @@
 //! line, or one in the whole file. Gauges and sums are read; histograms are left out.
 
 use super::{BacktestError, Recorded};
+use crate::recorded::at;
 use hale_model::{Sample, SeriesKey, SeriesKind, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -84,10 +85,7 @@ fn attributes(of: &[Attribute]) -> BTreeMap<String, String> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, BacktestError> {
-    let whole = fs::read_to_string(path).map_err(|source| BacktestError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let whole = fs::read_to_string(path).map_err(at(path))?;
     let wrong = |line: usize, e: &serde_json::Error| BacktestError::Line {
         path: path.to_owned(),
         line,
@@ -167,6 +165,7 @@ fn take(request: Request, all: &mut All) {
                             service: service.clone(),
                             ..Sample::gauge(series, 0.0)
                         },
+                        zone: None,
                         rows: vec![],
                     });
                 let at = Timestamp::from_millis(nanos / 1_000_000);

@@ -167,11 +167,12 @@ fn take(series: Series, query: &str, all: &mut BTreeMap<(String, SeriesKey), Rec
                 service,
                 ..Sample::gauge(key, 0.0)
             },
+            zone: None,
             rows: vec![],
         });
     let rows = series.values.into_iter().filter_map(|(t, x)| {
         let value: f64 = x.parse().ok()?;
-        let at = crate::replay::of_seconds(t)?;
+        let at = crate::recorded::of_seconds(t)?;
         value.is_finite().then_some((at, value))
     });
     recorded.rows.extend(rows);

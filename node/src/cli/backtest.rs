@@ -54,7 +54,7 @@ pub(crate) struct BacktestArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "prometheus",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     step: u64,
-    /// Whose nights are nights: a name of the IANA database
+    /// Whose nights are nights: a name of the IANA database; `tz` in series.json wins
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     timezone: String,
     /// So many days are only learned from: what is told in them is not counted
