@@ -1,11 +1,11 @@
 //! What reads bytes from outside here, to be held against hostile ones: the configuration, backups,
-//! the host's own state, replayed files.
+//! the host's own state, replayed files, histories.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use crate::config::Config;
 use crate::store::{HostStore, Part};
-use crate::{backup, replay};
+use crate::{backtest, backup, replay};
 use hale_decision::replay as decisions;
 use hale_hostile::Parser;
 use std::collections::BTreeMap;
@@ -39,6 +39,17 @@ pub const PARSERS: &[Parser] = &[
             ]
         },
         feed: |bytes| replay::fuzzed(&String::from_utf8_lossy(bytes)),
+    },
+    Parser {
+        name: "backtest_history",
+        seeds: || {
+            vec![
+                br#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"db-01"}}]},"scopeMetrics":[{"metrics":[{"name":"m","sum":{"isMonotonic":true,"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"1770000000000000000","asInt":"7"},{"timeUnixNano":"1770000030000000000","asDouble":"NaN"}]}}]}]}]}"#.to_vec(),
+                br#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"up","instance":"db-01:9100","job":"node"},"values":[[1770000000,"0.5"],[1770000030.5,"NaN"]]}]}}"#.to_vec(),
+                br#"{"status":"error","error":"bad_data"}"#.to_vec(),
+            ]
+        },
+        feed: backtest::fuzzed,
     },
     Parser {
         name: "replayed_incidents",
@@ -181,6 +192,11 @@ mod tests {
     #[test]
     fn what_is_replayed_may_be_anything() {
         hold_for(&PARSERS[3], 256);
-        hold_for(&PARSERS[4], 48);
+        hold_for(&PARSERS[5], 48);
+    }
+
+    #[test]
+    fn a_history_that_is_tested_back_may_be_anything() {
+        hold_for(&PARSERS[4], 512);
     }
 }

@@ -110,3 +110,14 @@ pub(crate) async fn run(
     }
     engine::run(series, &settings, entries, bar)
 }
+
+/// Reads a history of any bytes: an OTLP file, and a server's answer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzzed(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let read = otlp::parse(std::path::Path::new("a.json"), &text);
+    for series in [read.unwrap_or_default(), prometheus::fuzzed(bytes)].concat() {
+        let in_order = |w: &[(Timestamp, f64)]| w[0].0 < w[1].0;
+        assert!(series.rows.windows(2).all(in_order));
+    }
+}

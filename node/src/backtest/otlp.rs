@@ -86,6 +86,10 @@ fn attributes(of: &[Attribute]) -> BTreeMap<String, String> {
 
 pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, BacktestError> {
     let whole = fs::read_to_string(path).map_err(at(path))?;
+    parse(path, &whole)
+}
+
+pub(super) fn parse(path: &Path, whole: &str) -> Result<Vec<Recorded>, BacktestError> {
     let wrong = |line: usize, e: &serde_json::Error| BacktestError::Line {
         path: path.to_owned(),
         line,
@@ -104,7 +108,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, BacktestError> {
             }
         }
     } else {
-        let request = serde_json::from_str(&whole).map_err(|e| wrong(e.line(), &e))?;
+        let request = serde_json::from_str(whole).map_err(|e| wrong(e.line(), &e))?;
         take(request, &mut all);
     }
     Ok(all.into_values().map(Recorded::sorted).collect())

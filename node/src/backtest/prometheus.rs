@@ -114,7 +114,11 @@ async fn ask(
             return Err("an answer is over 512 MiB; name fewer series with --query".into());
         }
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|e| {
+    parse(&body)
+}
+
+fn parse(body: &[u8]) -> Result<Vec<Series>, String> {
+    let answer: Answer = serde_json::from_slice(body).map_err(|e| {
         let start = String::from_utf8_lossy(&body[..body.len().min(80)]).into_owned();
         format!("that is no answer of Prometheus' range API: {e}, in `{start}`")
     })?;
@@ -126,6 +130,16 @@ async fn ask(
         )),
         _ => Err(format!("the server says: {}", answer.error)),
     }
+}
+
+/// An answer of any bytes.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzzed(body: &[u8]) -> Vec<Recorded> {
+    let mut all = BTreeMap::new();
+    for series in parse(body).into_iter().flatten() {
+        take(series, "up", &mut all);
+    }
+    all.into_values().map(Recorded::sorted).collect()
 }
 
 /// What went wrong, with its causes.
