@@ -1,10 +1,12 @@
 //! Hosts of one role know what is normal for each other: a new one asks some of them for what they
 //! know of the series that are new here, and holds it against its own samples before it trusts it.
 
-use crate::answers::Inner;
+use crate::answers::{Inner, silent};
 use crate::cluster::remote::Request;
 use crate::pipeline::ASK;
-use hale_api::{Consistency, MemberState, Problem, StateView, States, StatesRequest};
+use hale_api::{
+    Consistency, MAX_STATES, MemberState, MemberView, Problem, StateView, States, StatesRequest,
+};
 use hale_baseline::actor::Message;
 use hale_baseline::host::{Known, MAX_SISTERS};
 use hale_model::{HostName, NodeId, SeriesKey};
@@ -16,8 +18,6 @@ use std::time::Duration;
 const ROLE: &str = "role";
 /// How often new series are looked for.
 const LOOK: Duration = Duration::from_secs(30);
-/// Series asked for in one request: some 6 KiB each in the answer.
-const AT_ONCE: usize = 200;
 
 /// Asks as long as the node runs.
 pub(crate) async fn learn(node: Weak<Inner>) {
@@ -40,7 +40,7 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
     let mut known: BTreeMap<SeriesKey, Vec<(HostName, Vec<u8>)>> = BTreeMap::new();
     let mut answered = new.is_empty();
     for (host, sister) in &sisters {
-        for part in new.chunks(AT_ONCE) {
+        for part in new.chunks(MAX_STATES) {
             let request = StatesRequest {
                 series: part.iter().map(ToString::to_string).collect(),
             };
@@ -53,7 +53,7 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
                 }
             };
             answered = true;
-            for state in told.states.into_iter().take(AT_ONCE) {
+            for state in told.states.into_iter().take(MAX_STATES) {
                 let series = SeriesKey::parse(&state.series).filter(|s| part.contains(s));
                 if let (Some(series), Some(bytes)) = (series, bytes_of(&state.state)) {
                     known.entry(series).or_default().push((host.clone(), bytes));
@@ -79,29 +79,34 @@ async fn ask(node: &Arc<Inner>) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Others of this host's role that are alive.
+/// Others of this host's role that are alive: those that come after it by name, and then the first
+/// again, so that not all hosts ask the same few.
 async fn sisters(node: &Inner) -> Result<Vec<(HostName, NodeId)>, Problem> {
     if node.cluster.is_none() {
         return Ok(vec![]);
     }
     let members = node.members(Consistency::Stale).await?;
-    let own = members.iter().find(|m| m.is_self);
-    let Some(role) = own.and_then(|m| m.tags.get(ROLE)).cloned() else {
+    let Some(own) = members.iter().position(|m| m.is_self) else {
         return Ok(vec![]);
     };
-    let sister = |m: &&hale_api::MemberView| {
-        !m.is_self && !m.removed && m.state == MemberState::Alive && m.tags.get(ROLE) == Some(&role)
+    let Some(role) = members[own].tags.get(ROLE) else {
+        return Ok(vec![]);
     };
-    let found = members.iter().filter(sister).take(MAX_SISTERS);
+    let sister = |m: &&MemberView| {
+        !m.is_self && !m.removed && m.state == MemberState::Alive && m.tags.get(ROLE) == Some(role)
+    };
+    let (before, after) = members.split_at(own);
+    let found = after.iter().chain(before).filter(sister).take(MAX_SISTERS);
     Ok(found.map(|m| (m.host.clone(), m.node)).collect())
 }
 
 /// What this host knows, for a sister that asks.
 pub(crate) async fn states(node: &Inner, request: StatesRequest) -> Result<States, Problem> {
     let of = request.series.iter().filter_map(|s| SeriesKey::parse(s));
-    let of: Vec<SeriesKey> = of.take(AT_ONCE).collect();
+    let of: Vec<SeriesKey> = of.take(MAX_STATES).collect();
     let ask = |reply| Message::States(of, reply);
-    let known = node.slots.baseline.ask(ASK, ask).await.unwrap_or_default();
+    let known = node.slots.baseline.ask(ASK, ask).await;
+    let known = known.ok_or_else(|| silent("baseline actor"))?;
     let view = |(series, bytes): (SeriesKey, Vec<u8>)| StateView {
         series: series.to_string(),
         state: text_of(&bytes),

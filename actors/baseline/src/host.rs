@@ -383,8 +383,8 @@ impl HostBaselines {
         let mut count = 0;
         for series in self.series.values_mut().filter(|s| filter.fits(&s.sample)) {
             series.baseline.exclude(from, until);
-            // It would have learned of the period what the baseline has not.
-            series.trial = None;
+            // It would have learned of the period what the baseline has not; sisters may be asked again.
+            series.asked &= series.trial.take().is_none();
             series.unsaved = true;
             count += 1;
         }

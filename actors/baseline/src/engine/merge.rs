@@ -10,16 +10,18 @@ const LEAST_LEARNED: u64 = 500;
 const OF_THEIR_AGE: f64 = 0.5;
 
 impl Baseline {
+    /// Whether another host can begin from it.
+    pub fn knows_enough(&self) -> bool {
+        self.input.age_s() >= LEAST_AGE_S
+            && self.values.learned >= LEAST_LEARNED
+            && self.values.has_grid()
+    }
+
     /// Merges what sisters know of the same series: the values of all, at each time of the week the
     /// widest range and the mean centre, and the wildest of their ordinary days. None if none of
     /// them knows enough, or if what they say does not go together.
     pub fn of_sisters(sisters: Vec<Self>, window: Duration, profile: Profile) -> Option<Self> {
-        let knows = |b: &Self| {
-            b.input.age_s() >= LEAST_AGE_S
-                && b.values.learned >= LEAST_LEARNED
-                && b.values.has_grid()
-        };
-        let mut sisters: Vec<Self> = sisters.into_iter().filter(knows).collect();
+        let mut sisters: Vec<Self> = sisters.into_iter().filter(Self::knows_enough).collect();
         // The oldest is where the others are added.
         sisters.sort_by(|a, b| b.input.age_s().total_cmp(&a.input.age_s()));
         let mut sisters = sisters.into_iter();

@@ -106,10 +106,11 @@ impl HostBaselines {
             let (mut hosts, mut states) = (vec![], vec![]);
             for (host, bytes) in sisters.into_iter().take(MAX_SISTERS) {
                 match Baseline::from_bytes(&bytes) {
-                    Ok(state) => {
+                    Ok(state) if state.knows_enough() => {
                         hosts.push(host);
                         states.push(state);
                     }
+                    Ok(_) => {}
                     Err(error) => {
                         tracing::warn!(%host, series = %key, %error, "what a sister knows is left out");
                     }
