@@ -5,7 +5,7 @@ use super::out::{Out, many};
 use super::{CliError, Client, who};
 use crate::replay::Options;
 use clap::{Args, Subcommand};
-use hale_api::{ExcludeRequest, Excluded, Status};
+use hale_api::{ExcludeRequest, Excluded};
 use hale_baseline::{Profile, Sensitivity};
 use hale_model::Timestamp;
 use reqwest::Method;
@@ -157,14 +157,7 @@ pub(super) async fn exclude(
     client: &Client,
     out: &Out,
 ) -> Result<ExitCode, CliError> {
-    let host = match args.host {
-        Some(host) => host,
-        None => client
-            .get::<Status>("/v1/status?consistency=stale")
-            .await?
-            .host
-            .to_string(),
-    };
+    let host = client.host(args.host).await?;
     let request = ExcludeRequest {
         series: args.series,
         service: args.service,

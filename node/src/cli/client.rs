@@ -1,7 +1,7 @@
 //! How commands ask a node: where it is, the token, and what its answers mean.
 
 use super::{CliError, Globals};
-use hale_api::{ErrorBody, ErrorView};
+use hale_api::{ErrorBody, ErrorView, Status};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -80,6 +80,17 @@ impl Client {
     /// Reads.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.answer(path, self.request(Method::GET, path)).await
+    }
+
+    /// The host that is named, or the node's own.
+    pub(super) async fn host(&self, named: Option<String>) -> Result<String, CliError> {
+        match named {
+            Some(host) => Ok(host),
+            None => {
+                let status: Status = self.get("/v1/status?consistency=stale").await?;
+                Ok(status.host.to_string())
+            }
+        }
     }
 
     /// Reads what it finds in a list's field: `{"leases": […]}`.

@@ -4,7 +4,7 @@ use super::client::part;
 use super::out::{Look, Out, Table, maybe, number, plain, span};
 use super::{CliError, Client};
 use clap::Args;
-use hale_api::{HostView, Status};
+use hale_api::HostView;
 use hale_model::{Reading, Severity};
 use serde_json::Value;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ pub(crate) struct MetricsArgs {
     host: Option<String>,
     /// A part of the series' name, or a glob with *
     series: Option<String>,
-    /// With --json: all of the one series, with its last values, the band that was normal, and why
+    /// All of one series: its last values, the band that was normal, and why; drawn, or as JSON
     #[arg(long, requires = "series")]
     history: bool,
     /// The latest values as one JSON object, grouped
@@ -54,14 +54,7 @@ pub(super) async fn run(
     if args.hosts {
         return hosts(client, out).await;
     }
-    let host = match args.host {
-        Some(host) => host,
-        None => client
-            .get::<Status>("/v1/status?consistency=stale")
-            .await?
-            .host
-            .to_string(),
-    };
+    let host = client.host(args.host).await?;
     if args.snapshot {
         let snapshot: Value = client
             .get(&format!("/v1/hosts/{}/telemetry", part(&host)))
@@ -78,14 +71,21 @@ pub(super) async fn run(
     if args.sort == Sort::Sigma {
         readings.sort_by(|a, b| b.sigma.abs().total_cmp(&a.sigma.abs()));
     }
-    if out.json
-        && args.history
-        && let [only] = readings.as_slice()
-    {
-        let series = part(&only.series.to_string());
-        let path = format!("/v1/hosts/{}/series/{series}", part(&host));
-        let whole: Value = client.get(&path).await?;
-        return out.value(&whole).map(|()| ExitCode::SUCCESS);
+    let whole_of = |r: &Reading| {
+        let series = part(&r.series.to_string());
+        format!("/v1/hosts/{}/series/{series}", part(&host))
+    };
+    if args.history {
+        let [only] = readings.as_slice() else {
+            return Err(CliError::Usage {
+                what: format!("{} series fit, and --history is of one", readings.len()),
+                next: format!("hale metrics {host} lists them; name one in full"),
+            });
+        };
+        if out.json {
+            let whole: Value = client.get(&whole_of(only)).await?;
+            return out.value(&whole).map(|()| ExitCode::SUCCESS);
+        }
     }
     out.value(&readings)?;
     if readings.is_empty() {
@@ -120,9 +120,7 @@ pub(super) async fn run(
     if let [only] = readings.as_slice()
         && asked_for_one
     {
-        let series = part(&only.series.to_string());
-        let path = format!("/v1/hosts/{}/series/{series}", part(&host));
-        super::chart::draw(&client.get(&path).await?, out)?;
+        super::chart::draw(&client.get(&whole_of(only)).await?, out)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -133,11 +133,6 @@ the line that `hale init` prints has it.")]
 /// What is asked of a running node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
-    /// See what Hale would have seen, decided and done in recorded history
-    Backtest(backtest::BacktestArgs),
-    /// Keep a bad period from being learned as normal
-    #[command(skip)]
-    Exclude(baseline::ExcludeArgs),
     /// The node at a glance
     Status(status::StatusArgs),
     /// What is wrong, and what was done about it
@@ -186,6 +181,11 @@ pub(crate) enum ClientCommand {
     Restore(restore::RestoreArgs),
     /// Go on from this node's own files, after a majority of the voters was lost
     Recover(recover::RecoverArgs),
+    /// See what Hale would have seen, decided and done in recorded history
+    Backtest(backtest::BacktestArgs),
+    /// `hale baseline exclude`, which asks a node as these do
+    #[command(skip)]
+    Exclude(baseline::ExcludeArgs),
 }
 
 /// How a node is run.
