@@ -6,6 +6,8 @@
 //! where a spread is never finer than the noise learned, the steps the series makes, a share of its
 //! range, and, while little is known, a large share of what it has shown. Samples are learned late
 //! (`pending`), and those that look like trouble are not learned until trouble has become normal.
+//! Beside that distance stands how surprising the sample is (`surprise`): it counts as the spreads it
+//! stands for, if those are more.
 
 mod array;
 mod input;
