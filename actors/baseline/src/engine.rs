@@ -119,12 +119,15 @@ impl Measured {
         }
     }
 
-    /// Keeps value = expected + sigma · spread, as operators expect it.
+    /// Keeps value = expected + sigma · spread, as operators expect it; what is just as expected is
+    /// no spread away, however surprising.
     fn set_sigma(&mut self, sigma: f64) {
-        self.sigma = sigma;
-        let d = (self.value - self.baseline.expected).abs();
-        if d > 0.0 && sigma != 0.0 {
-            self.baseline.spread = d / sigma.abs();
+        let spread = (self.value - self.baseline.expected).abs() / sigma.abs();
+        if sigma == 0.0 {
+            self.sigma = 0.0;
+        } else if spread.is_normal() {
+            self.sigma = sigma;
+            self.baseline.spread = spread;
         }
     }
 

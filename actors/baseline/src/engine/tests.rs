@@ -310,6 +310,28 @@ fn assert_finite(m: &Measured) {
     assert!(m.seconds_to_limit.is_none_or(|s| s >= 0.0));
 }
 
+#[test]
+fn what_is_just_as_expected_is_no_spread_away_however_surprising() {
+    let mut measured = Shown::new(Sample::gauge(series(), 0.0), 1000)
+        .learn([1.0; 10])
+        .show(1.0)
+        .unwrap();
+    assert_eq!(measured.value, measured.baseline.expected);
+    let views = Views {
+        novelty: 1e6,
+        ..Views::default()
+    };
+    measured.add(views, Profile::Balanced);
+    assert_eq!(measured.sigma, 0.0);
+    measured.baseline.expected = 0.0;
+    measured.value = f64::from_bits(1);
+    measured.add(views, Profile::Balanced);
+    assert_eq!(measured.sigma, 0.0, "too close for any spread");
+    measured.value = 1e-300;
+    measured.add(views, Profile::Balanced);
+    assert!(measured.sigma > 3.0 && measured.baseline.spread > 0.0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
