@@ -33,8 +33,14 @@ pub struct Playbook {
     pub scope: ScopeKind,
     /// The longest a whole run may take.
     pub max_duration: Duration,
+    /// How far it is proven.
+    #[serde(skip_serializing_if = "Proof::is_linted")]
+    pub proof: Proof,
     /// Typed parameters.
     pub parameters: Vec<Parameter>,
+    /// What is looked at on the host, before anything is decided, to tell whether it fits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub diagnose: Vec<Probe>,
     /// What must hold before anything is touched.
     pub pre_execution_checks: Vec<Step>,
     /// What is done, in order.
@@ -68,6 +74,52 @@ pub struct SeriesPattern {
     pub metric: String,
     /// Which way; none means either.
     pub direction: Option<Direction>,
+}
+
+/// How far a playbook is proven.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// Its text was checked, no more: it asks until it has earned more.
+    #[default]
+    Linted,
+    /// A test caused the real fault on the real part and saw it resolved.
+    Proven,
+}
+
+impl Proof {
+    /// Its name in a playbook and in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linted => "linted",
+            Self::Proven => "proven",
+        }
+    }
+
+    fn is_linted(&self) -> bool {
+        *self == Self::Linted
+    }
+}
+
+/// How much a probe's finding says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// It is likelier one way than the other.
+    Weak,
+    /// It all but settles it.
+    #[default]
+    Strong,
+}
+
+/// A look at the host that tells whether a playbook fits: it changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Probe {
+    /// What is looked at, and what is found if the playbook fits.
+    #[serde(flatten)]
+    pub step: Step,
+    /// How much it says.
+    pub weight: Weight,
 }
 
 /// What is leased while a playbook runs.

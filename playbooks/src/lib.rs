@@ -24,8 +24,8 @@ mod typed;
 pub use expr::{Env, EvalError, Expr, Template};
 pub use finding::{Finding, FindingSeverity, Place};
 pub use language::{
-    Action, FailAction, Parameter, ParameterType, Playbook, ScopeKind, SeriesPattern, Signature,
-    Step,
+    Action, FailAction, Parameter, ParameterType, Playbook, Probe, Proof, ScopeKind, SeriesPattern,
+    Signature, Step, Weight,
 };
 pub use library::library;
 pub use node::MAX_PLAYBOOK_BYTES;

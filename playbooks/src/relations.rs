@@ -7,13 +7,24 @@ use crate::check::{Checked, Reading, is_name};
 use crate::expr::Template;
 use crate::finding::{Findings, Place, nearest};
 use crate::node::{Kind, Node};
+use crate::quantity;
 use crate::settle;
 use crate::typed::parameter;
 use std::collections::BTreeMap;
 
 /// The sections that hold checks and steps, in the order they run.
-pub(crate) const SECTIONS: [&str; 4] =
-    ["pre_execution_checks", "steps", "verification", "rollback"];
+pub(crate) const SECTIONS: [&str; 5] = [
+    DIAGNOSE,
+    "pre_execution_checks",
+    "steps",
+    "verification",
+    "rollback",
+];
+/// What runs before anything is decided, apart from the rest.
+pub(crate) const DIAGNOSE: &str = "diagnose";
+/// A decision waits for its probes: they are few and quick.
+const MAX_PROBES: usize = 5;
+const MAX_PROBE_SECONDS: f64 = 5.0;
 
 const MIN_DESCRIPTION: usize = 80;
 const MAX_DESCRIPTION: usize = 1200;
@@ -44,6 +55,7 @@ pub(crate) fn check(root: &Node, checked: &mut Checked) {
     sections(root, &steps, findings);
     names_are_unique(&steps, findings);
     parameters(root, readings, findings);
+    probes(root, &steps, findings);
     for step in &steps {
         belongs(step, root, &steps, findings);
         actions::check(step.section, step.node, root, findings);
@@ -184,6 +196,48 @@ fn sections(root: &Node, steps: &[Placed<'_>], findings: &mut Findings) {
     if !guarded("concurrency_check", &|_| true) {
         let instead = "add to `pre_execution_checks`: `{name: nothing_else_runs, type: concurrency_check, scope: host, fail_action: wait, max_wait: 60s}`";
         findings.warning(root.at, "it would run beside another playbook", instead);
+    }
+}
+
+/// What a probe may be: a quick look, with something it finds.
+fn probes(root: &Node, steps: &[Placed<'_>], findings: &mut Findings) {
+    for step in steps.iter().filter(|s| s.section != DIAGNOSE) {
+        if let Some(weight) = step.node.get("weight") {
+            let instead = "move it to `diagnose`, or remove `weight`";
+            findings.error(weight.at, "only a probe has a weight", instead);
+        }
+    }
+    let all = root.get(DIAGNOSE).map_or(&[][..], Node::items);
+    if all.len() > MAX_PROBES {
+        let message = format!("it has {} probes, the most is {MAX_PROBES}", all.len());
+        findings.error(all[MAX_PROBES].at, message, "keep those that tell most");
+    }
+    for probe in all {
+        for name in ["fail_action", "retries", "retry_delay", "undoes"] {
+            if let Some(node) = probe.get(name) {
+                let message = format!("`{name}` means nothing for a probe");
+                let instead = "remove it: what can't be found out speaks neither for nor against";
+                findings.error(node.at, message, instead);
+            }
+        }
+        let kind = probe.get("type").and_then(Node::text).unwrap_or_default();
+        if matches!(kind, "wait" | "concurrency_check" | "tag_check") {
+            let instead = "write it under `pre_execution_checks`";
+            findings.error(probe.at, format!("a `{kind}` finds out nothing"), instead);
+        }
+        if matches!(kind, "sql_query" | "file" | "process") && probe.get("expect").is_none() {
+            let instead = "add `expect:` with a condition over `result`";
+            findings.error(probe.at, "nothing says what it finds", instead);
+        }
+        let slow = ["timeout", "timeout_seconds"].iter().find_map(|n| probe.get(n));
+        let seconds = slow.and_then(|n| match n.text() {
+            Some(text) => quantity::duration(text).map(|d| d.as_secs_f64()),
+            None => n.json().as_f64(),
+        });
+        if let (Some(node), Some(true)) = (slow, seconds.map(|s| s > MAX_PROBE_SECONDS)) {
+            let instead = format!("write at most `{MAX_PROBE_SECONDS}s`: the decision waits for it");
+            findings.error(node.at, "a probe that takes long", instead);
+        }
     }
 }
 
@@ -384,8 +438,11 @@ fn steps_are_read_after_they_ran(
             .filter(|p| p[0] == "steps")
             .filter_map(|p| p.get(1))
         {
-            let names = || steps.iter().map(|s| s.name);
-            match (names().position(|n| n == name), reader) {
+            // A probe runs apart from the run: nothing reads it, and it reads nothing.
+            let of_run = |s: &&Placed<'_>| s.section != DIAGNOSE;
+            let names = || steps.iter().filter(of_run).map(|s| s.name);
+            let place = steps.iter().position(|s| of_run(&s) && s.name == name);
+            match (place, reader) {
                 (None, _) => {
                     let instead = match nearest(name, names()) {
                         Some(near) => format!("write `steps.{near}`"),

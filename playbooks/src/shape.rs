@@ -94,6 +94,11 @@ pub(crate) const PLAYBOOK: &[Field] = &[
         "Its parameters, by name.",
     ),
     may(
+        "diagnose",
+        Want::Steps,
+        "What is looked at on the host to tell whether it fits: each finds what is expected, or speaks against it.",
+    ),
+    may(
         "pre_execution_checks",
         Want::Steps,
         "What must hold before anything is touched.",
@@ -168,6 +173,11 @@ const METADATA: &[Field] = &[
         "max_duration",
         Want::Span(MAX_RUN_SECONDS),
         "The longest a whole run may take. Default 10m.",
+    ),
+    may(
+        "proof",
+        Want::OneOf(&["linted", "proven"]),
+        "How far it is proven. `linted`, the default, asks until it has earned more; `proven`: a test caused the real fault and saw it resolved.",
     ),
     may(
         "references",
@@ -301,6 +311,11 @@ pub(crate) const COMMON: &[Field] = &[
         "hold",
         Want::Span(MAX_STEP_SECONDS),
         "In verification: it must hold this long without a break.",
+    ),
+    may(
+        "weight",
+        Want::OneOf(&["weak", "strong"]),
+        "In diagnose: how much its finding says. Default `strong`.",
     ),
     may(
         "undoes",

@@ -5,8 +5,8 @@
 use crate::check::bytes_of;
 use crate::expr::{Expr, Template};
 use crate::language::{
-    Action, FailAction, FileOperation, Parameter, ParameterType, Playbook, ProcessMatch,
-    ProcessOperation, ScopeKind, SeriesPattern, Signature, Step, UnitOperation,
+    Action, FailAction, FileOperation, Parameter, ParameterType, Playbook, Probe, ProcessMatch,
+    ProcessOperation, Proof, ScopeKind, SeriesPattern, Signature, Step, UnitOperation, Weight,
 };
 use crate::node::{Kind, Node};
 use crate::quantity;
@@ -15,6 +15,8 @@ use serde_json::Value;
 use std::time::Duration;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A decision waits for it.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_RUN: Duration = Duration::from_secs(600);
 
 /// What fails where nothing is said: by section, and by whether there is anything to undo with.
@@ -63,6 +65,11 @@ pub(crate) fn playbook(root: &Node) -> Result<Playbook, String> {
         },
         scope: scope(meta),
         max_duration: span(meta, "max_duration").unwrap_or(DEFAULT_RUN),
+        proof: match text(meta, "proof").as_deref() {
+            Some("proven") => Proof::Proven,
+            _ => Proof::Linted,
+        },
+        diagnose: probes(root)?,
         parameters: root
             .get("parameters")
             .map_or(&[][..], Node::entries)
@@ -139,6 +146,21 @@ fn steps(root: &Node, section: &str, fails: FailAction) -> Result<Vec<Step>, Str
         .iter()
         .map(|node| step(node, Habits { fails }))
         .collect()
+}
+
+fn probes(root: &Node) -> Result<Vec<Probe>, String> {
+    let fails = FailAction::Warn;
+    let probe = |node: &Node| {
+        let mut step = step(node, Habits { fails })?;
+        step.timeout = span(node, "timeout").unwrap_or(PROBE_TIMEOUT);
+        let weight = match text(node, "weight").as_deref() {
+            Some("weak") => Weight::Weak,
+            _ => Weight::Strong,
+        };
+        Ok(Probe { step, weight })
+    };
+    let items = root.get("diagnose").map_or(&[][..], Node::items);
+    items.iter().map(probe).collect()
 }
 
 fn step(node: &Node, habits: Habits) -> Result<Step, String> {

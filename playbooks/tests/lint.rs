@@ -26,6 +26,9 @@ parameters:
     description: Which.
     default: [a, b]
 
+diagnose:
+  - { name: is_down, type: process, operation: count, match: { name: example }, expect: result.count == 0 }
+
 pre_execution_checks:
   - { name: not_in_maintenance, type: tag_check, tag: maintenance_mode, expect_value: false }
   - { name: nothing_else_runs, type: concurrency_check, fail_action: wait, max_wait_seconds: 60 }
@@ -360,6 +363,17 @@ fn what_keeps_a_run_safe_is_asked_for() {
             name it differently; the first is on line 26
     "#]],
     );
+}
+
+#[test]
+fn a_probe_is_a_quick_look_that_finds_something() {
+    let probe = "- { name: is_down, type: process, operation: count, match: { name: example }, expect: result.count == 0 }";
+    spoilt(probe, "- { name: is_down, type: process, operation: count, match: { name: example } }", &expect![[""]]);
+    spoilt(probe, "- { name: is_down, type: process, operation: signal, match: { name: example }, expect: result.count == 0 }", &expect![[""]]);
+    spoilt(probe, "- { name: is_down, type: wait, duration: 1s }", &expect![[""]]);
+    spoilt(probe, "- { name: is_down, type: http_check, url: \"http://127.0.0.1/\", method: POST, timeout: 9s, retries: 2 }", &expect![[""]]);
+    spoilt("hold: 2s", "hold: 2s\n    weight: weak", &expect![[""]]);
+    spoilt("argv: [example, stop]", "argv: [example, stop, \"${steps.is_down.count}\"]", &expect![[""]]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use hale_decision::incident::{Change, Settings};
 use hale_model::ledger::History;
 use hale_model::port::port;
 use hale_model::{Digest, Incident, IncidentState, Observed, PlaybookName, Route};
-use hale_playbooks::{Playbook, ScopeKind, Signature};
+use hale_playbooks::{Playbook, Proof, ScopeKind, Signature};
 use ractor::{Actor, ActorRef, call_t};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -37,6 +37,8 @@ fn playbooks() -> Vec<Playbook> {
         max_route: Route::Execute,
         scope: ScopeKind::Service,
         max_duration: Duration::from_secs(60),
+        proof: Proof::Proven,
+        diagnose: vec![],
         parameters: vec![],
         pre_execution_checks: vec![],
         steps: vec![],

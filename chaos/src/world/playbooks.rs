@@ -6,7 +6,7 @@ use hale_executor::env;
 use hale_executor::journal::Intent;
 use hale_executor::run::{Limits, Setup};
 use hale_model::{Digest, PlaybookName, Route};
-use hale_playbooks::language::{Action, FailAction, Playbook, ScopeKind, Signature, Step};
+use hale_playbooks::language::{Action, FailAction, Playbook, Proof, ScopeKind, Signature, Step};
 use hale_playbooks::{Expr, Template};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,6 +79,8 @@ pub(super) fn playbook(idempotent: bool) -> Playbook {
             ScopeKind::Custom("shared".into())
         },
         max_duration: Duration::from_secs(300),
+        proof: Proof::Proven,
+        diagnose: vec![],
         parameters: vec![],
         pre_execution_checks: vec![Step {
             fail_action: FailAction::Abort,

@@ -4,6 +4,7 @@ use crate::expr::{Expr, Template};
 use crate::finding::Findings;
 use crate::node::Kind;
 use crate::node::Node;
+use crate::relations::DIAGNOSE;
 
 /// Programs that take a script as an argument: a way around "never a shell string".
 const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "busybox"];
@@ -13,7 +14,7 @@ pub(crate) fn check(section: &str, node: &Node, root: &Node, findings: &mut Find
     match node.get("type").and_then(Node::text).unwrap_or_default() {
         "sql_query" => sql_query(section, node, findings),
         "command" => command(node, root, findings),
-        "http_check" => http_check(node, findings),
+        "http_check" => http_check(section, node, findings),
         "process" => process(section, node, findings),
         "file" => file(section, node, findings),
         "systemd_unit" => systemd_unit(section, node, findings),
@@ -23,7 +24,7 @@ pub(crate) fn check(section: &str, node: &Node, root: &Node, findings: &mut Find
 }
 
 fn only_looks(section: &str, what: &str, at: crate::finding::Place, findings: &mut Findings) {
-    if section == "pre_execution_checks" {
+    if section == "pre_execution_checks" || section == DIAGNOSE {
         let instead = "move it to `steps`; a check before the run only looks";
         findings.error(at, format!("{what} before the run has begun"), instead);
     }
@@ -194,7 +195,11 @@ fn list_stands_alone(
     }
 }
 
-fn http_check(node: &Node, findings: &mut Findings) {
+fn http_check(section: &str, node: &Node, findings: &mut Findings) {
+    let posts = node.get("method").filter(|m| m.text() == Some("POST"));
+    if let Some(method) = posts.filter(|_| section == DIAGNOSE) {
+        only_looks(section, "it posts", method.at, findings);
+    }
     let Some(url) = node.get("url") else { return };
     let text = url.text().unwrap_or_default();
     if !["http://", "https://", "${"]

@@ -4,7 +4,7 @@ use hale_model::{
     Anomaly, BaselineStats, Digest, Harm, HostName, Incident, IncidentId, IncidentState,
     PlaybookName, Reading, Route, SeriesKey, ServiceName, Severity, Timestamp,
 };
-use hale_playbooks::language::{Action, FailAction, Playbook, ScopeKind, Signature, Step};
+use hale_playbooks::language::{Action, FailAction, Playbook, Proof, ScopeKind, Signature, Step};
 use hale_playbooks::{Expr, Template};
 use std::time::Duration;
 
@@ -105,6 +105,8 @@ pub(crate) fn playbook() -> Playbook {
         max_route: Route::Execute,
         scope: ScopeKind::Service,
         max_duration: Duration::from_secs(600),
+        proof: Proof::Proven,
+        diagnose: vec![],
         parameters: vec![],
         pre_execution_checks: vec![Step {
             fail_action: FailAction::Abort,

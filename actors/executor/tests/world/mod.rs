@@ -10,7 +10,7 @@ use hale_model::{
     ApprovalId, Confidence, Decision, Digest, Fence, HostName, Incident, IncidentId, IncidentState,
     Keypair, Match, PlaybookName, Route, ServiceName, Severity, Timestamp,
 };
-use hale_playbooks::language::{Playbook, ScopeKind, Signature, Step};
+use hale_playbooks::language::{Playbook, Proof, ScopeKind, Signature, Step};
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -416,6 +416,8 @@ pub(crate) fn playbook(name: &str, file: &Path) -> Playbook {
         max_route: Route::Execute,
         scope: ScopeKind::Service,
         max_duration: Duration::from_secs(60),
+        proof: Proof::Proven,
+        diagnose: vec![],
         parameters: vec![],
         pre_execution_checks: vec![note("check", file)],
         steps: vec![note("first", file), note("second", file)],
