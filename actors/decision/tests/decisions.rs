@@ -43,7 +43,7 @@ fn decide_with(incident: &Incident, policy: &Policy) -> Decision {
 fn decide_among(ranker: &Ranker, incident: &Incident, policy: &Policy) -> Decision {
     let query = describe::query(incident);
     let coefficients = Coefficients::embedded();
-    let embedding = Embedder::embedded().unwrap().embed(&query.text);
+    let embedding = Embedder::embedded().unwrap().embed(&ranker.reading(&query));
     let ranking = ranker.rank(&query, &embedding, coefficients);
     confidence::route(&Grounds {
         incident,
