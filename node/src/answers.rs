@@ -6,6 +6,7 @@ pub(crate) use cluster::alone;
 
 use crate::cluster::Shared;
 use crate::config::Config;
+use crate::levels;
 use crate::library::Library;
 use crate::memory::{End, Memory};
 use crate::pipeline::Slots;
@@ -493,6 +494,12 @@ impl Inner {
             history.failed += h.failed;
             history.aborted += h.aborted;
         }
+        let asked = levels::Asked {
+            playbook: &p.name,
+            service: None,
+            history,
+        };
+        let (level, policy) = levels::of(&self.config, &self.library, &asked);
         Some(PlaybookRow {
             name: p.name.clone(),
             version: p.version.clone(),
@@ -501,6 +508,9 @@ impl Inner {
             services: p.services.clone(),
             idempotent: p.idempotent,
             max_route: p.max_route,
+            proof: known.proof().as_str().into(),
+            level: level.as_str().into(),
+            level_reason: policy.level,
             digest: p.digest,
             source: known.source.clone(),
             history,

@@ -2,6 +2,7 @@
 
 use crate::logging::LogFormat;
 use hale_baseline::BaselineConfig;
+use hale_decision::autonomy::{Autonomy, Rule};
 use hale_executor::config::{DatabaseConfig, ExecutorConfig};
 use hale_model::ledger::MAX_SERVICES;
 use hale_model::{HostName, ServiceName};
@@ -110,7 +111,7 @@ impl Default for ClusterConfig {
 }
 
 /// When to act alone, when to ask.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct DecisionConfig {
     /// From this confidence on Hale acts alone.
@@ -119,6 +120,10 @@ pub(crate) struct DecisionConfig {
     pub(crate) ask_at: f64,
     /// How long a series has to be known before a deviation alone lets anything run unattended.
     pub(crate) learn_first: Span,
+    /// When playbooks earn and lose the right to run alone.
+    pub(crate) autonomy: Autonomy,
+    /// What holds for some playbooks, services or environments.
+    pub(crate) rules: Vec<Rule>,
 }
 
 impl Default for DecisionConfig {
@@ -127,7 +132,39 @@ impl Default for DecisionConfig {
             execute_at: 0.90,
             ask_at: 0.70,
             learn_first: Span::secs(600),
+            autonomy: Autonomy::default(),
+            rules: Vec::new(),
         }
+    }
+}
+
+impl DecisionConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let are_sound = |execute_at: f64, ask_at: f64| {
+            (0.0..=1.0).contains(&ask_at) && (ask_at..=1.0).contains(&execute_at)
+        };
+        let thresholds = "0 <= ask_at <= execute_at <= 1 must hold, e.g. 0.70 and 0.90";
+        if !are_sound(self.execute_at, self.ask_at) {
+            return Err(field("decision", thresholds));
+        }
+        for (n, rule) in self.rules.iter().enumerate() {
+            let at = format!("decision.rules[{n}]");
+            let says = rule.level.is_some() || rule.execute_at.is_some() || rule.ask_at.is_some();
+            if !says {
+                let why = "it says nothing; add `level`, `execute_at` or `ask_at`";
+                return Err(field(&at, why));
+            }
+            let execute_at = rule.execute_at.unwrap_or(1.0);
+            let ask_at = rule.ask_at.unwrap_or(execute_at.min(self.ask_at));
+            if !are_sound(execute_at, ask_at) {
+                return Err(field(&at, thresholds));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.autonomy.demote_below) {
+            let why = "write a share from 0 to 1, e.g. 0.8";
+            return Err(field("decision.autonomy.demote_below", why));
+        }
+        Ok(())
     }
 }
 
@@ -281,15 +318,7 @@ impl Config {
         self.know_databases();
         self.telemetry.validate().map_err(ConfigError::Telemetry)?;
         self.baseline.check().map_err(ConfigError::Baseline)?;
-        let DecisionConfig {
-            execute_at, ask_at, ..
-        } = self.decision;
-        if !(0.0..=1.0).contains(&ask_at) || !(ask_at..=1.0).contains(&execute_at) {
-            return Err(field(
-                "decision",
-                "0 <= ask_at <= execute_at <= 1 must hold, e.g. 0.70 and 0.90",
-            ));
-        }
+        self.decision.check()?;
         if !["error", "warn", "info", "debug", "trace"].contains(&self.node.log_level.as_str()) {
             return Err(field(
                 "node.log_level",
@@ -462,11 +491,14 @@ impl Config {
                     service: Some(service.clone()),
                 });
             }
-            if !telemetry.services.iter().any(|s| s.name == service) {
-                telemetry.services.push(ServiceConfig {
+            let unit = text("unit")?;
+            match telemetry.services.iter_mut().find(|s| s.name == service) {
+                Some(watched) => watched.unit = watched.unit.take().or(unit),
+                None => telemetry.services.push(ServiceConfig {
                     name: service,
                     processes: Vec::new(),
-                });
+                    unit,
+                }),
             }
         }
         Ok(())

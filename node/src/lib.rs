@@ -17,6 +17,7 @@ mod elsewhere;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod identity;
+mod levels;
 mod library;
 mod logging;
 mod manual;

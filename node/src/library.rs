@@ -3,11 +3,13 @@
 use crate::config::PlaybooksConfig;
 use hale_api::FindingView;
 use hale_model::PlaybookName;
-use hale_playbooks::{Finding, Playbook};
+use hale_playbooks::{Finding, Playbook, Proof};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Where those in the binary come from.
+const LIBRARY: &str = "library";
 /// The largest file that is read as a playbook, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 10;
 /// The most files that are looked at in the operator's directory.
@@ -24,6 +26,18 @@ pub(crate) struct Known {
     pub(crate) text: String,
 }
 
+impl Known {
+    /// How far it is proven. What an operator wrote has not been proven by our tests, whatever it
+    /// says of itself.
+    pub(crate) fn proof(&self) -> Proof {
+        if self.source == LIBRARY {
+            self.playbook.proof
+        } else {
+            Proof::Linted
+        }
+    }
+}
+
 /// The playbooks of this node, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Library(BTreeMap<PlaybookName, Known>);
@@ -35,7 +49,7 @@ impl Library {
         let mut library = Self::default();
         let mut findings = Vec::new();
         for (path, text) in hale_playbooks::library() {
-            library.take(&path, text.to_owned(), "library", &mut findings);
+            library.take(&path, text.to_owned(), LIBRARY, &mut findings);
         }
         if let Some(directory) = &config.directory {
             for path in yaml_files(directory, &mut findings) {

@@ -4,6 +4,7 @@
 mod news;
 
 use crate::config::Config;
+use crate::levels;
 use crate::library::Library;
 use crate::memory::Memory;
 use crate::notify::Notifier;
@@ -16,7 +17,7 @@ use hale_audit::actor::{Audit, Outbox, OutboxAnswer, Recorded};
 use hale_baseline::SeriesView;
 use hale_baseline::actor::BaselineActor;
 use hale_consensus::Consensus;
-use hale_decision::actor::{ConsumersAsked, Decided, DecisionActor, PolicyAsked};
+use hale_decision::actor::{ConsumersAsked, Decided, DecisionActor, DiagnosisAsked, PolicyAsked};
 use hale_decision::confidence::Policy;
 use hale_decision::incident::Change;
 use hale_executor::actor::{self as executor, Executor};
@@ -38,6 +39,8 @@ use tokio::task::JoinHandle;
 const HAND_ON: Duration = Duration::from_secs(30);
 /// How long a question beside the line may take.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
+/// How long the probes of a decision may take; each has an end of its own.
+const PROBES: Duration = Duration::from_secs(8);
 /// How long an actor may take to end.
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.
@@ -250,6 +253,7 @@ impl Line {
                             .read_stale(|l| l.history(&playbook, service.as_ref()))
                     }),
                     policy: through(&line, Self::policy),
+                    diagnose: through(&line, Self::diagnose),
                     consumers: through(&line, Self::consumers),
                     load: through(&line, |line, ()| async move {
                         let rows = line.load(Part::Incidents).await.unwrap_or_default();
@@ -334,19 +338,32 @@ impl Line {
         }
     }
 
-    async fn policy(self: Arc<Self>, _asked: PolicyAsked) -> Policy {
-        let decision = self.parts.config.decision;
-        let frozen = self
-            .parts
-            .consensus
-            .read_stale(|l| l.frozen().map(|f| format!("{}, by {}", f.reason, f.by)));
+    async fn policy(self: Arc<Self>, asked: PolicyAsked) -> Policy {
+        let ledger = &self.parts.consensus;
+        let history = ledger.read_stale(|l| l.history(&asked.playbook, asked.service.as_ref()));
+        let asked = levels::Asked {
+            playbook: &asked.playbook,
+            service: asked.service.as_ref(),
+            history,
+        };
+        let (_, policy) = levels::of(&self.parts.config, &self.parts.library, &asked);
         Policy {
-            execute: decision.execute_at,
-            ask: decision.ask_at,
-            learn_first_seconds: decision.learn_first.0.as_secs(),
-            frozen,
-            ..Policy::default()
+            frozen: ledger.read_stale(|l| l.frozen().map(|f| format!("{}, by {}", f.reason, f.by))),
+            ..policy
         }
+    }
+
+    async fn diagnose(self: Arc<Self>, asked: DiagnosisAsked) -> Vec<executor::Diagnosed> {
+        let DiagnosisAsked {
+            incident,
+            playbooks,
+        } = asked;
+        let ask = |reply| executor::Message::Diagnose(Box::new(incident), playbooks, reply);
+        self.slots
+            .executor
+            .ask(PROBES, ask)
+            .await
+            .unwrap_or_default()
     }
 
     async fn consumers(self: Arc<Self>, asked: ConsumersAsked) -> Vec<hale_model::Consumer> {

@@ -221,21 +221,27 @@ fn probes(root: &Node, steps: &[Placed<'_>], findings: &mut Findings) {
             }
         }
         let kind = probe.get("type").and_then(Node::text).unwrap_or_default();
-        if matches!(kind, "wait" | "concurrency_check" | "tag_check") {
-            let instead = "write it under `pre_execution_checks`";
+        if matches!(
+            kind,
+            "wait" | "concurrency_check" | "tag_check" | "log_check"
+        ) {
+            let instead = "write it under `pre_execution_checks`; log lines that tell belong in `signature.logs`";
             findings.error(probe.at, format!("a `{kind}` finds out nothing"), instead);
         }
         if matches!(kind, "sql_query" | "file" | "process") && probe.get("expect").is_none() {
             let instead = "add `expect:` with a condition over `result`";
             findings.error(probe.at, "nothing says what it finds", instead);
         }
-        let slow = ["timeout", "timeout_seconds"].iter().find_map(|n| probe.get(n));
+        let slow = ["timeout", "timeout_seconds"]
+            .iter()
+            .find_map(|n| probe.get(n));
         let seconds = slow.and_then(|n| match n.text() {
             Some(text) => quantity::duration(text).map(|d| d.as_secs_f64()),
             None => n.json().as_f64(),
         });
         if let (Some(node), Some(true)) = (slow, seconds.map(|s| s > MAX_PROBE_SECONDS)) {
-            let instead = format!("write at most `{MAX_PROBE_SECONDS}s`: the decision waits for it");
+            let instead =
+                format!("write at most `{MAX_PROBE_SECONDS}s`: the decision waits for it");
             findings.error(node.at, "a probe that takes long", instead);
         }
     }

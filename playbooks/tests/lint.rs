@@ -86,7 +86,7 @@ fn unknown_fields_and_values_are_told_with_the_nearest_known() {
         "    argv: [example, stop]",
         "    argv: [example, stop]\n    timout: 5s",
         &expect![[r#"
-            p.yaml:40:5: error: a `command` has no field `timout`
+            p.yaml:43:5: error: a `command` has no field `timout`
                 write `timeout`
         "#]],
     );
@@ -94,43 +94,43 @@ fn unknown_fields_and_values_are_told_with_the_nearest_known() {
         "    hold: 2s",
         "    hold: 2s\n    expect_rows: 1",
         &expect![[r#"
-            p.yaml:35:5: error: a `http_check` has no field `expect_rows`
-                `expect_rows` belongs to `type: sql_query`; a `http_check` has name, type, reason, when, expect, timeout, fail_action, max_wait, retries, retry_delay, hold, undoes, url, method, expect_status, expect_body
+            p.yaml:38:5: error: a `http_check` has no field `expect_rows`
+                `expect_rows` belongs to `type: sql_query`; a `http_check` has name, type, reason, when, expect, timeout, fail_action, max_wait, retries, retry_delay, hold, weight, undoes, url, method, expect_status, expect_body
         "#]],
     );
     spoilt(
         "type: http_check",
         "type: htp_check",
         &expect![[r#"
-        p.yaml:32:11: error: `type` should be one of condition, sql_query, tag_check, concurrency_check, command, http_check, systemd_unit, process, file, wait, log_check, metric_check and is the text `htp_check`
-            write `http_check`
-    "#]],
+            p.yaml:35:11: error: `type` should be one of condition, sql_query, tag_check, concurrency_check, command, http_check, systemd_unit, process, file, wait, log_check, metric_check and is the text `htp_check`
+                write `http_check`
+        "#]],
     );
     spoilt(
         "fail_action: wait",
         "fail_action: wiat",
         &expect![[r#"
-        p.yaml:23:70: error: `fail_action` should be one of abort, wait, rollback, escalate, warn and is the text `wiat`
-            write `wait`
-        p.yaml:23:94: warning: nothing waits
-            add `fail_action: wait`, or remove it
-    "#]],
+            p.yaml:26:70: error: `fail_action` should be one of abort, wait, rollback, escalate, warn and is the text `wiat`
+                write `wait`
+            p.yaml:26:94: warning: nothing waits
+                add `fail_action: wait`, or remove it
+        "#]],
     );
     spoilt(
         "steps:",
         "stepps:",
         &expect![[r#"
-        p.yaml:1:1: error: it does nothing
-            add `steps:`, or `max_route: escalate` if a person has to act
-        p.yaml:12:3: warning: nothing reads the parameter `grace`
-            read it as `params.grace`, or remove it
-        p.yaml:16:3: warning: nothing reads the parameter `names`
-            read it as `params.names`, or remove it
-        p.yaml:25:1: error: a playbook has no field `stepps`
-            write `steps`
-        p.yaml:40:13: error: it undoes `restart`, which is no step
-            the steps are 
-    "#]],
+            p.yaml:1:1: error: it does nothing
+                add `steps:`, or `max_route: escalate` if a person has to act
+            p.yaml:12:3: warning: nothing reads the parameter `grace`
+                read it as `params.grace`, or remove it
+            p.yaml:16:3: warning: nothing reads the parameter `names`
+                read it as `params.names`, or remove it
+            p.yaml:28:1: error: a playbook has no field `stepps`
+                write `steps`
+            p.yaml:43:13: error: it undoes `restart`, which is no step
+                the steps are 
+        "#]],
     );
 }
 
@@ -156,23 +156,23 @@ fn wrong_values_say_what_fits() {
         "hold: 2s",
         "hold: 2 parsecs",
         &expect![[r#"
-        p.yaml:34:11: error: `hold` should be a duration of at most 3600 s and is the text `2 parsecs`
-            write `90s` or `5m`, or `hold_seconds: 90`; at most 3600 s
-    "#]],
+            p.yaml:37:11: error: `hold` should be a duration of at most 3600 s and is the text `2 parsecs`
+                write `90s` or `5m`, or `hold_seconds: 90`; at most 3600 s
+        "#]],
     );
     spoilt(
         "hold: 2s",
         "timeout: 2d",
         &expect![[r#"
-        p.yaml:34:14: error: `timeout` should be a duration of at most 3600 s and is the text `2d`
-            write `90s` or `5m`, or `timeout_seconds: 90`; at most 3600 s
-    "#]],
+            p.yaml:37:14: error: `timeout` should be a duration of at most 3600 s and is the text `2d`
+                write `90s` or `5m`, or `timeout_seconds: 90`; at most 3600 s
+        "#]],
     );
     spoilt(
         "hold: 2s",
         "timeout: 2s\n    timeout_seconds: 3",
         &expect![[r#"
-            p.yaml:35:5: error: `timeout` is given twice
+            p.yaml:38:5: error: `timeout` is given twice
                 keep one of the two
         "#]],
     );
@@ -216,15 +216,15 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: params.grace >",
         &expect![[r#"
-        p.yaml:34:11: error: `params.grace >` is not a valid expression: at character 15: Syntax error: mismatched input '<EOF>' expecting expression
-            write CEL: `incident.sigma >= 3.0`, `has(service.unit)`, `steps.count.rows[0].idle > 0`
-    "#]],
+            p.yaml:37:11: error: `params.grace >` is not a valid expression: at character 15: Syntax error: mismatched input '<EOF>' expecting expression
+                write CEL: `incident.sigma >= 3.0`, `has(service.unit)`, `steps.count.rows[0].idle > 0`
+        "#]],
     );
     spoilt(
         "    hold: 2s",
         "    when: \"${params.grace > 3}\"",
         &expect![[r#"
-            p.yaml:34:11: error: `when` is an expression already
+            p.yaml:37:11: error: `when` is an expression already
                 write the expression itself, without `${` and `}`
         "#]],
     );
@@ -232,15 +232,15 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: params.graze > 3",
         &expect![[r#"
-        p.yaml:34:11: error: there is no parameter `graze`
-            write `params.grace`
-    "#]],
+            p.yaml:37:11: error: there is no parameter `graze`
+                write `params.grace`
+        "#]],
     );
     spoilt(
         "    hold: 2s",
         "    when: incidnt.sigma > 3",
         &expect![[r#"
-            p.yaml:34:11: error: nothing is called `incidnt` here
+            p.yaml:37:11: error: nothing is called `incidnt` here
                 write `incident`
         "#]],
     );
@@ -248,7 +248,7 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: incident.sigmma > 3",
         &expect![[r#"
-            p.yaml:34:11: error: an incident has no `sigmma`
+            p.yaml:37:11: error: an incident has no `sigmma`
                 write `incident.sigma`
         "#]],
     );
@@ -256,7 +256,7 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: result.status == 200",
         &expect![[r#"
-            p.yaml:34:11: error: nothing is called `result` here
+            p.yaml:37:11: error: nothing is called `result` here
                 it sees incident, params, tags, steps, checks, service, secret, anomaly_sigma
         "#]],
     );
@@ -264,7 +264,7 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: steps.restrat.exit == 0",
         &expect![[r#"
-            p.yaml:34:11: error: there is no check or step `restrat`
+            p.yaml:37:11: error: there is no check or step `restrat`
                 write `steps.restart`
         "#]],
     );
@@ -272,7 +272,7 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: steps.it_answers.status == 200",
         &expect![[r#"
-            p.yaml:34:11: error: `it_answers` reads its own result
+            p.yaml:37:11: error: `it_answers` reads its own result
                 write `result`, in `expect`
         "#]],
     );
@@ -280,7 +280,7 @@ fn expressions_are_checked_for_what_they_read() {
         "    hold: 2s",
         "    when: steps.stop.exit == 0",
         &expect![[r#"
-            p.yaml:34:11: error: `stop` runs only later
+            p.yaml:37:11: error: `stop` runs only later
                 move `stop` before it
         "#]],
     );
@@ -327,15 +327,15 @@ fn what_keeps_a_run_safe_is_asked_for() {
         ", max_wait_seconds: 60",
         "",
         &expect![[r#"
-        p.yaml:23:70: error: it would wait without a bound
-            add `max_wait_seconds: 60`
-    "#]],
+            p.yaml:26:70: error: it would wait without a bound
+                add `max_wait_seconds: 60`
+        "#]],
     );
     spoilt(
         "fail_action: wait, max_wait_seconds: 60",
         "fail_action: rollback",
         &expect![[r#"
-            p.yaml:23:70: error: nothing has been done yet that could be undone
+            p.yaml:26:70: error: nothing has been done yet that could be undone
                 write `abort` or `escalate`
         "#]],
     );
@@ -343,9 +343,9 @@ fn what_keeps_a_run_safe_is_asked_for() {
         "undoes: restart",
         "undoes: restrat",
         &expect![[r#"
-        p.yaml:40:13: error: it undoes `restrat`, which is no step
-            write `restart`
-    "#]],
+            p.yaml:43:13: error: it undoes `restrat`, which is no step
+                write `restart`
+        "#]],
     );
     spoilt(
         "idempotent: true",
@@ -359,21 +359,67 @@ fn what_keeps_a_run_safe_is_asked_for() {
         "name: it_answers",
         "name: restart",
         &expect![[r#"
-        p.yaml:31:11: error: two checks or steps are called `restart`
-            name it differently; the first is on line 26
-    "#]],
+            p.yaml:34:11: error: two checks or steps are called `restart`
+                name it differently; the first is on line 29
+        "#]],
     );
 }
 
 #[test]
 fn a_probe_is_a_quick_look_that_finds_something() {
     let probe = "- { name: is_down, type: process, operation: count, match: { name: example }, expect: result.count == 0 }";
-    spoilt(probe, "- { name: is_down, type: process, operation: count, match: { name: example } }", &expect![[""]]);
-    spoilt(probe, "- { name: is_down, type: process, operation: signal, match: { name: example }, expect: result.count == 0 }", &expect![[""]]);
-    spoilt(probe, "- { name: is_down, type: wait, duration: 1s }", &expect![[""]]);
-    spoilt(probe, "- { name: is_down, type: http_check, url: \"http://127.0.0.1/\", method: POST, timeout: 9s, retries: 2 }", &expect![[""]]);
-    spoilt("hold: 2s", "hold: 2s\n    weight: weak", &expect![[""]]);
-    spoilt("argv: [example, stop]", "argv: [example, stop, \"${steps.is_down.count}\"]", &expect![[""]]);
+    spoilt(
+        probe,
+        "- { name: is_down, type: process, operation: count, match: { name: example } }",
+        &expect![[r#"
+            p.yaml:22:5: error: nothing says what it finds
+                add `expect:` with a condition over `result`
+        "#]],
+    );
+    spoilt(
+        probe,
+        "- { name: is_down, type: process, operation: signal, match: { name: example }, expect: result.count == 0 }",
+        &expect![[r#"
+            p.yaml:22:48: error: it changes processes before the run has begun
+                move it to `steps`; a check before the run only looks
+        "#]],
+    );
+    spoilt(
+        probe,
+        "- { name: is_down, type: wait, duration: 1s }",
+        &expect![[r#"
+            p.yaml:22:5: error: a `wait` finds out nothing
+                write it under `pre_execution_checks`
+        "#]],
+    );
+    spoilt(
+        probe,
+        "- { name: is_down, type: http_check, url: \"http://127.0.0.1/\", method: POST, timeout: 9s, retries: 2 }",
+        &expect![[r#"
+            p.yaml:22:74: error: it posts before the run has begun
+                move it to `steps`; a check before the run only looks
+            p.yaml:22:89: error: a probe that takes long
+                write at most `5s`: the decision waits for it
+            p.yaml:22:102: error: `retries` means nothing for a probe
+                remove it: what can't be found out speaks neither for nor against
+        "#]],
+    );
+    spoilt(
+        "hold: 2s",
+        "hold: 2s\n    weight: weak",
+        &expect![[r#"
+        p.yaml:38:13: error: only a probe has a weight
+            move it to `diagnose`, or remove `weight`
+    "#]],
+    );
+    spoilt(
+        "argv: [example, stop]",
+        "argv: [example, stop, \"${steps.is_down.count}\"]",
+        &expect![[r#"
+            p.yaml:42:27: error: there is no check or step `is_down`
+                there is not_in_maintenance, nothing_else_runs, restart, it_answers, stop
+        "#]],
+    );
 }
 
 #[test]
@@ -383,9 +429,9 @@ fn commands_are_no_shell_strings() {
         argv,
         r#"argv: [sh, -c, "example ${params.grace} ${params.names}"]"#,
         &expect![[r#"
-            p.yaml:28:12: error: it is a shell string
+            p.yaml:31:12: error: it is a shell string
                 write the program and each argument as its own element; use several steps, `file` or `process` for the rest
-            p.yaml:28:20: error: `names` is a list and can't stand within a text
+            p.yaml:31:20: error: `names` is a list and can't stand within a text
                 write `- ${params.names}` as an element of its own
         "#]],
     );
@@ -397,7 +443,7 @@ fn commands_are_no_shell_strings() {
                 read it as `params.grace`, or remove it
             p.yaml:16:3: warning: nothing reads the parameter `names`
                 read it as `params.names`, or remove it
-            p.yaml:28:12: error: it is a shell string
+            p.yaml:31:12: error: it is a shell string
                 write the program and each argument as its own element; use several steps, `file` or `process` for the rest
         "#]],
     );
@@ -405,7 +451,7 @@ fn commands_are_no_shell_strings() {
         argv,
         r#"argv: ["example ${params.grace}", "${params.names}"]"#,
         &expect![[r#"
-            p.yaml:28:12: error: the program is not settled before the run
+            p.yaml:31:12: error: the program is not settled before the run
                 write the program's name, or `${service.restart_command}` as the operator configured it
         "#]],
     );
@@ -417,7 +463,7 @@ fn commands_are_no_shell_strings() {
                 read it as `params.grace`, or remove it
             p.yaml:16:3: warning: nothing reads the parameter `names`
                 read it as `params.names`, or remove it
-            p.yaml:28:12: error: program and arguments stand in one element
+            p.yaml:31:12: error: program and arguments stand in one element
                 write `argv: [systemctl, restart, example]`
         "#]],
     );
@@ -425,15 +471,15 @@ fn commands_are_no_shell_strings() {
         argv,
         r#"argv: ["${incident.title}"]"#,
         &expect![[r#"
-        p.yaml:12:3: warning: nothing reads the parameter `grace`
-            read it as `params.grace`, or remove it
-        p.yaml:16:3: warning: nothing reads the parameter `names`
-            read it as `params.names`, or remove it
-        p.yaml:28:12: error: the program is not settled before the run
-            write the program's name, or `${service.restart_command}` as the operator configured it
-        p.yaml:28:12: warning: what was observed becomes an argument unchecked
-            make it a parameter with `from:` and a `pattern:` or `one_of:`
-    "#]],
+            p.yaml:12:3: warning: nothing reads the parameter `grace`
+                read it as `params.grace`, or remove it
+            p.yaml:16:3: warning: nothing reads the parameter `names`
+                read it as `params.names`, or remove it
+            p.yaml:31:12: error: the program is not settled before the run
+                write the program's name, or `${service.restart_command}` as the operator configured it
+            p.yaml:31:12: warning: what was observed becomes an argument unchecked
+                make it a parameter with `from:` and a `pattern:` or `one_of:`
+        "#]],
     );
     spoilt(
         argv,
@@ -443,7 +489,7 @@ fn commands_are_no_shell_strings() {
                 read it as `params.grace`, or remove it
             p.yaml:16:3: warning: nothing reads the parameter `names`
                 read it as `params.names`, or remove it
-            p.yaml:28:21: error: a secret in `argv` can be seen
+            p.yaml:31:21: error: a secret in `argv` can be seen
                 pass it under `env:` of a command or `bind:` of a query
         "#]],
     );
@@ -463,23 +509,23 @@ fn queries_take_values_bound() {
     check(
         &sql("    query: SELECT '${params.grace}'"),
         &expect![[r#"
-        p.yaml:33:12: error: a value is pasted into SQL
-            write `$1` in the query and put `${…}` under `bind:`
-    "#]],
+            p.yaml:36:12: error: a value is pasted into SQL
+                write `$1` in the query and put `${…}` under `bind:`
+        "#]],
     );
     check(
         &sql("    query: SELECT $1::float8, $2::text\n    bind: [\"${params.grace}\"]"),
         &expect![[r#"
-            p.yaml:33:12: error: the query has 2 values, `bind` gives 1
+            p.yaml:36:12: error: the query has 2 values, `bind` gives 1
                 give one under `bind:` for each of `$1`, `$2`, …
         "#]],
     );
     check(
         &sql("    query: SELECT 1; DROP TABLE x;"),
         &expect![[r#"
-        p.yaml:33:12: error: it is more than one statement
-            write one step for each statement
-    "#]],
+            p.yaml:36:12: error: it is more than one statement
+                write one step for each statement
+        "#]],
     );
     check(
         &sql("    query: SELECT 'a;b', $1::float8;\n    bind: [\"${params.grace}\"]"),

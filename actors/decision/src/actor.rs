@@ -13,7 +13,8 @@ use deciding::Deciding;
 use hale_model::ledger::History;
 use hale_model::port::Port;
 use hale_model::{
-    Consumer, Decision, Incident, IncidentId, Observed, PlaybookName, SeriesKey, ServiceName,
+    Consumer, Decision, Finding, Incident, IncidentId, Observed, PlaybookName, SeriesKey,
+    ServiceName,
 };
 use hale_playbooks::Playbook;
 pub use known::Why;
@@ -55,6 +56,18 @@ pub struct PolicyAsked {
     pub environment: String,
 }
 
+/// Asks what the probes of playbooks find on the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiagnosisAsked {
+    /// The incident that the playbooks may fit.
+    pub incident: Incident,
+    /// Whose probes.
+    pub playbooks: Vec<PlaybookName>,
+}
+
+/// What the probes of a playbook found.
+pub type Diagnosed = (PlaybookName, Vec<Finding>);
+
 /// A value to keep (`Some`) or to forget (`None`) under a key.
 pub type Kept = (String, Option<Vec<u8>>);
 
@@ -69,6 +82,8 @@ pub struct Ports {
     pub history: Port<(PlaybookName, Option<ServiceName>), History>,
     /// Thresholds, the level allowed, and whether the cluster is frozen.
     pub policy: Port<PolicyAsked, Policy>,
+    /// What the probes of playbooks find on the host.
+    pub diagnose: Port<DiagnosisAsked, Vec<Diagnosed>>,
     /// What takes the most.
     pub consumers: Port<ConsumersAsked, Vec<Consumer>>,
     /// All that was kept before.

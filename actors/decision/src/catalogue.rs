@@ -34,6 +34,8 @@ pub struct Entry {
     pub idempotent: bool,
     /// The most it may do unattended.
     pub max_route: Route,
+    /// Whether it can be asked on the host whether it fits.
+    pub has_probes: bool,
     /// Whether it stands for "hand it to a person".
     pub is_person: bool,
 }
@@ -77,6 +79,7 @@ impl From<&Playbook> for Entry {
             logs: p.signature.logs.iter().filter_map(regex).collect(),
             idempotent: p.idempotent,
             max_route: p.max_route,
+            has_probes: !p.diagnose.is_empty(),
             is_person: false,
         }
     }
@@ -110,6 +113,7 @@ impl Entry {
             logs: vec![],
             idempotent: true,
             max_route: Route::Execute,
+            has_probes: false,
             is_person: false,
         }
     }

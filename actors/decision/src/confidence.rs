@@ -43,6 +43,8 @@ pub struct Policy {
     pub lead: f64,
     /// The most that is allowed here, whatever the playbook allows.
     pub max_route: Route,
+    /// Why: the level that was earned or ruled.
+    pub level: String,
     /// How long a series has to be known, in seconds, before a deviation alone lets anything run.
     pub learn_first_seconds: u64,
     /// Why the cluster is frozen, if it is.
@@ -56,6 +58,7 @@ impl Default for Policy {
             ask: 0.70,
             lead: 0.20,
             max_route: Route::Execute,
+            level: String::new(),
             learn_first_seconds: 600,
             frozen: None,
         }
@@ -182,6 +185,7 @@ fn matched(entry: &Entry, candidate: &Candidate, similarity: f64) -> Match {
         ("evidence_logs", f64::from(e.logs)),
         ("evidence_service", f64::from(u8::from(e.service))),
         ("evidence_consumer", f64::from(u8::from(e.consumer))),
+        ("evidence_probes", e.probes),
         ("share", candidate.probability),
     ];
     let evidence = evidence
@@ -194,6 +198,7 @@ fn matched(entry: &Entry, candidate: &Candidate, similarity: f64) -> Match {
         version: entry.version.clone(),
         similarity,
         features,
+        findings: candidate.findings.clone(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::catalogue::Entry;
 use crate::products;
 use crate::query::Query;
 use crate::words;
-use hale_model::Severity;
+use hale_model::{Finding, Severity};
 
 /// Log-likelihood ratios: how many times likelier, as a power of e, an observation is when the
 /// playbook fits than when it does not. Set by judgement, on the careful side (a matched log line
@@ -16,6 +16,12 @@ const LOG: f64 = 2.5;
 const SERIES: f64 = 1.8;
 const SERVICE: f64 = 1.1;
 const CONSUMER: f64 = 1.6;
+/// What a probe of the playbook says, found or not: one that all but settles it, and one that does
+/// not. What is missing tells more than what is there, since acting on it may do harm.
+const STRONG: (f64, f64) = (2.0, -3.0);
+const WEAK: (f64, f64) = (0.7, -0.9);
+/// All probes together say this much at most.
+const PROBES: (f64, f64) = (4.0, -6.0);
 /// A further series or line of the same signature adds this share of the first.
 const FURTHER: f64 = 0.4;
 
@@ -30,6 +36,14 @@ pub struct Evidence {
     pub service: bool,
     /// What is short is taken by what it speaks of.
     pub consumer: bool,
+    /// How many of its probes found what it is for, and how many did not.
+    pub found: u32,
+    /// How many did not.
+    pub missed: u32,
+    /// What the probes say, as a log-likelihood ratio.
+    pub probes: f64,
+    /// Whether one that all but settles it speaks against it.
+    pub is_refuted: bool,
 }
 
 impl Evidence {
@@ -37,7 +51,11 @@ impl Evidence {
     /// service move together, while a series and a log line that agree do so for a reason.
     pub fn kinds(&self) -> u32 {
         let yes = |b: bool| u32::from(b);
-        yes(self.series > 0) + yes(self.logs > 0) + yes(self.service) + yes(self.consumer)
+        yes(self.series > 0)
+            + yes(self.logs > 0)
+            + yes(self.service)
+            + yes(self.consumer)
+            + yes(self.found > 0 && !self.is_refuted)
     }
 
     /// The sum of the log-likelihood ratios.
@@ -51,6 +69,28 @@ impl Evidence {
             + several(self.series, SERIES)
             + one(self.service, SERVICE)
             + one(self.consumer, CONSUMER)
+            + self.probes
+    }
+
+    /// Takes in what the probes found.
+    pub fn diagnosed(&mut self, findings: &[Finding]) {
+        (self.found, self.missed, self.probes, self.is_refuted) = (0, 0, 0.0, false);
+        for finding in findings {
+            let (fits, not) = if finding.is_strong { STRONG } else { WEAK };
+            match finding.found {
+                Some(true) => {
+                    self.found += 1;
+                    self.probes += fits;
+                }
+                Some(false) => {
+                    self.missed += 1;
+                    self.probes += not;
+                    self.is_refuted |= finding.is_strong;
+                }
+                None => {}
+            }
+        }
+        self.probes = self.probes.clamp(PROBES.1, PROBES.0);
     }
 }
 
@@ -79,6 +119,7 @@ pub fn of(query: &Query, entry: &Entry) -> Evidence {
         logs,
         service: is_observed && is_for_service(query, entry),
         consumer: is_observed && is_about_consumer(query, entry),
+        ..Evidence::default()
     }
 }
 

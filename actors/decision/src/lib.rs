@@ -6,6 +6,7 @@
 //! alone waits for messages and asks through ports.
 
 pub mod actor;
+pub mod autonomy;
 pub mod catalogue;
 pub mod coefficients;
 pub mod confidence;

@@ -9,9 +9,14 @@ use crate::features::{self, Asked, Features, Profile, Similar};
 use crate::index::Index;
 use crate::lexical::Lexical;
 use crate::query::Query;
+use hale_model::Finding;
+use std::collections::BTreeMap;
 
 /// Up to so many entries all are scored; of more, the best of each search.
 const SCORE_ALL_UP_TO: usize = 1024;
+/// How many of the likeliest are looked at on the host, and how likely they must be for it.
+const PROBED: usize = 4;
+const PROBED_FROM: f64 = 0.02;
 /// How many candidates each search brings beyond that.
 const SHORTLIST: usize = 64;
 
@@ -34,6 +39,8 @@ pub struct Candidate {
     pub features: Features,
     /// What the host's signals say.
     pub evidence: Evidence,
+    /// What its probes found.
+    pub findings: Vec<Finding>,
     /// Its share of the softmax over all candidates.
     pub probability: f64,
 }
@@ -106,7 +113,44 @@ impl Ranker {
     /// Scores the candidates for a query. `embedding` is that of the query's text.
     pub fn rank(&self, query: &Query, embedding: &Embedding, c: &Coefficients) -> Ranking {
         let asked = Asked::of(query);
-        let mut candidates = self.candidates(&asked, query, embedding);
+        let candidates = self.candidates(&asked, query, embedding);
+        self.weigh(query, &asked, candidates, c)
+    }
+
+    /// The candidates whose probes are worth running, the likeliest first.
+    pub fn to_probe(&self, ranking: &Ranking) -> Vec<usize> {
+        let likely = ranking.playbooks.iter().take(PROBED);
+        let likely = likely.filter(|k| k.probability >= PROBED_FROM);
+        let probed = likely.filter(|k| self.entries[k.entry].has_probes);
+        probed.map(|k| k.entry).collect()
+    }
+
+    /// The same candidates after their probes have found what they found, by entry.
+    pub fn diagnosed(
+        &self,
+        query: &Query,
+        ranking: Ranking,
+        mut findings: BTreeMap<usize, Vec<Finding>>,
+        c: &Coefficients,
+    ) -> Ranking {
+        let mut candidates = ranking.playbooks;
+        for candidate in &mut candidates {
+            if let Some(found) = findings.remove(&candidate.entry) {
+                candidate.evidence.diagnosed(&found);
+                candidate.findings = found;
+            }
+        }
+        candidates.extend(ranking.persons);
+        self.weigh(query, &Asked::of(query), candidates, c)
+    }
+
+    fn weigh(
+        &self,
+        query: &Query,
+        asked: &Asked<'_>,
+        mut candidates: Vec<Candidate>,
+        c: &Coefficients,
+    ) -> Ranking {
         let scores: Vec<f64> = candidates
             .iter()
             .map(|k| c.score(&k.features) + k.evidence.score())
@@ -126,7 +170,7 @@ impl Ranker {
             .partition(|k| self.entries[k.entry].is_person);
         let is_other_product = playbooks
             .first()
-            .is_some_and(|k| features::is_for_another_product(&asked, &self.profiles[k.entry]));
+            .is_some_and(|k| features::is_for_another_product(asked, &self.profiles[k.entry]));
         let signs = signs(query, &playbooks, &persons, is_other_product);
         Ranking {
             playbooks,
@@ -157,6 +201,7 @@ impl Ranker {
                 entry: i,
                 features: features::of(asked, &self.entries[i], &self.profiles[i], similar),
                 evidence: evidence::of(query, &self.entries[i]),
+                findings: vec![],
                 probability: 0.0,
             }
         };

@@ -77,6 +77,7 @@ async fn house(disk: Disk, policy: Policy) -> House {
             let policy = policy.clone();
             async move { policy }
         }),
+        diagnose: port(|_| async { vec![] }),
         consumers: port(|_| async {
             vec![common::consumer(
                 "connections",

@@ -1,6 +1,7 @@
 //! The executor actor: takes decisions, asks humans, and drives runs beside its mailbox, one at a
 //! time on a scope. What a run does next is decided by [`crate::Run`] alone.
 
+mod diagnosis;
 mod driver;
 mod manual;
 mod questions;
@@ -12,6 +13,7 @@ use crate::config::ExecutorConfig;
 use crate::grants::Grants;
 use crate::journal::{Asked, Finished, JournalWrite};
 use crate::run::{Event, Progress, Running, Setup};
+pub use diagnosis::Diagnosed;
 use driver::Handle;
 use hale_model::ledger::{Answer, Approval, Command, Lease, LedgerError, Refusal};
 use hale_model::port::Port;
@@ -92,6 +94,12 @@ pub enum Message {
     Frozen(bool),
     /// A human starts a playbook, or asks what it would do.
     RunManual(Box<Manual>, RpcReplyPort<Result<ManualAnswer, String>>),
+    /// What the probes of playbooks find for an incident: changes nothing.
+    Diagnose(
+        Box<Incident>,
+        Vec<PlaybookName>,
+        RpcReplyPort<Vec<Diagnosed>>,
+    ),
     /// What runs at the moment.
     Running(RpcReplyPort<Vec<Running>>),
     /// Other playbooks.
@@ -205,6 +213,9 @@ impl Actor for Executor {
                 for run in state.running.values() {
                     run.tell(Event::Frozen(frozen)).await;
                 }
+            }
+            Message::Diagnose(incident, playbooks, reply) => {
+                state.diagnose(*incident, &playbooks, reply);
             }
             Message::RunManual(manual, reply) => state.run_manual(&myself, *manual, reply),
             Message::ManualPlanned(planned, reply) => {

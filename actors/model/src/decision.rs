@@ -39,6 +39,24 @@ pub struct Match {
     pub similarity: f64,
     /// What the similarity was made of, by name: `dense`, `lexical`, `metric`, `service`, …
     pub features: BTreeMap<String, f64>,
+    /// What its probes found on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// What a look at the host found that tells whether a playbook fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The probe's name.
+    pub probe: String,
+    /// Whether it found what the playbook is for; none if it could not find out.
+    pub found: Option<bool>,
+    /// Whether it all but settles it.
+    pub is_strong: bool,
+    /// What was seen, for people.
+    pub saw: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// The parts of the confidence; they add up to `total`, clamped to 0..=1.

@@ -40,8 +40,12 @@ pub struct TelemetryConfig {
     pub logs: Vec<LogConfig>,
     /// Health checks.
     pub health: Vec<HealthConfig>,
+    /// Programs that check something, as monitoring plugins do.
+    pub checks: Vec<CheckConfig>,
     /// Directories whose size is watched.
     pub directories: Vec<DirectoryConfig>,
+    /// Whether systemd is asked for failed units; where it runs, if unset.
+    pub systemd: Option<bool>,
     /// Whether the kernel's messages are read (OOM kills, disk errors), where that is allowed.
     pub kernel: bool,
     /// How much may be told.
@@ -61,6 +65,8 @@ impl Default for TelemetryConfig {
             statsd: None,
             logs: Vec::new(),
             health: Vec::new(),
+            checks: Vec::new(),
+            systemd: None,
             directories: Vec::new(),
             kernel: true,
             limits: LimitsConfig::default(),
@@ -77,6 +83,9 @@ pub struct ServiceConfig {
     /// The names of its processes as the kernel knows them (at most 15 bytes): `postgres`.
     #[serde(default)]
     pub processes: Vec<String>,
+    /// Its unit, where systemd runs it: `nginx.service`.
+    #[serde(default)]
+    pub unit: Option<String>,
 }
 
 /// A PostgreSQL server. Its user needs the role `pg_monitor` to see other users' sessions.
@@ -201,6 +210,27 @@ pub struct HealthConfig {
     /// After how many failures in a row it is told.
     #[serde(default = "check::two")]
     pub failures: u32,
+}
+
+/// A program that checks something and speaks as monitoring plugins do: it exits with 0 if all is
+/// well, 1 for a warning, 2 if it is critical, 3 if it can't find out; its first line is for people,
+/// and what follows `|` are values.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// What to call it; becomes the label `check`.
+    pub name: String,
+    /// The service it is about.
+    #[serde(default)]
+    pub service: Option<ServiceName>,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// How often it runs; not more often than the host is read.
+    #[serde(default = "check::ten_seconds")]
+    pub interval: Span,
+    /// How long it may take.
+    #[serde(default = "check::five_seconds")]
+    pub timeout: Span,
 }
 
 /// A directory whose size is watched.

@@ -132,6 +132,7 @@ fn answers(bytes: &[u8]) {
         let services = [ServiceConfig {
             name: ServiceName::new("postgresql").unwrap(),
             processes: vec!["postgres".into()],
+            unit: None,
         }];
         let _ = kernel::victim(&message, &services);
     }

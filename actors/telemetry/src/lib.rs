@@ -16,6 +16,8 @@ pub mod fuzz;
 pub mod limits;
 pub mod lines;
 pub mod mask;
+mod plugin;
+mod program;
 pub mod rates;
 pub mod sensors;
 pub mod severity;

@@ -301,6 +301,12 @@ pub struct PlaybookRow {
     pub idempotent: bool,
     /// The most it may do unattended.
     pub max_route: Route,
+    /// How far it is proven: `linted` or `proven`.
+    pub proof: String,
+    /// What it may do on this node by rule or by what it has earned: `shadow`, `ask` or `auto`.
+    pub level: String,
+    /// Why.
+    pub level_reason: String,
     /// SHA-256 of its canonical form.
     pub digest: Digest,
     /// Where it came from: `library` or a file's path.

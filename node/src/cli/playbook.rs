@@ -5,6 +5,7 @@ use super::out::{Look, Out, Table, plain};
 use super::{CliError, Client, ok_unless, who};
 use clap::{Args, Subcommand};
 use hale_api::{PlaybookRow, PlaybookView, RunRequest, RunView};
+use hale_model::Route;
 use hale_model::{HostName, IncidentId, ServiceName};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -139,17 +140,19 @@ async fn list(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
     let mut table = Table::new([
         "PLAYBOOK",
         "VERSION",
-        "AT MOST",
+        "PROOF",
+        "MAY",
         ">OK",
         ">FAILED",
         "SOURCE",
         "WHAT IT IS FOR",
     ]);
     for p in &playbooks {
-        let at_most = if p.idempotent {
-            p.max_route.as_str()
-        } else {
-            "ask"
+        // What the playbook itself allows, and what it has earned.
+        let at_most = match (p.max_route, p.idempotent, p.level.as_str()) {
+            (Route::Escalate, ..) => "escalate",
+            (Route::Ask, _, "auto") | (_, false, "auto") => "ask",
+            (_, _, level) => level,
         };
         let failed = (
             p.history.failed.to_string(),
@@ -167,6 +170,7 @@ async fn list(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
         table.row([
             plain(&p.name),
             plain(&p.version),
+            plain(&p.proof),
             plain(at_most),
             plain(p.history.succeeded),
             failed,
@@ -181,11 +185,16 @@ async fn list(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
 async fn show(name: &str, client: &Client, out: &Out) -> Result<ExitCode, CliError> {
     let view: PlaybookView = client.get(&format!("/v1/playbooks/{}", part(name))).await?;
     out.value(&view)?;
-    let about = format!(
-        "# {} {} from {}, {}",
-        view.row.name, view.row.version, view.row.source, view.row.digest
-    );
-    out.line(out.paint(Look::Dim, &about))?;
+    let row = &view.row;
+    for about in [
+        format!(
+            "# {} {} from {}, {}",
+            row.name, row.version, row.source, row.digest
+        ),
+        format!("# {}; {}", row.proof, row.level_reason),
+    ] {
+        out.line(out.paint(Look::Dim, &about))?;
+    }
     out.line(out.paint(Look::Plain, view.text.trim_end()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -93,6 +93,7 @@ pub(crate) fn report() -> ExecutionReport {
         version: "1.4.2".into(),
         similarity: 0.94,
         features: Default::default(),
+        findings: vec![],
     };
     let decision = Decision {
         incident: incident.id.clone(),

@@ -1,14 +1,15 @@
 //! One decision: what takes the most is asked, the text is embedded off the async threads, the
 //! library is searched, history and policy are asked, the gates are passed.
 
-use super::{ConsumersAsked, Decided, PolicyAsked, Ports};
+use super::{ConsumersAsked, Decided, DiagnosisAsked, PolicyAsked, Ports};
 use crate::coefficients::Coefficients;
 use crate::confidence::{self, Grounds, Policy};
 use crate::describe;
 use crate::embed::{BadModel, Embedder};
 use crate::rank::{Ranker, Ranking};
 use hale_model::ledger::History;
-use hale_model::{Consumer, Incident, Route};
+use hale_model::{Consumer, Finding, Incident, Route};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 const CONSUMERS_WITHIN: Duration = Duration::from_secs(2);
 /// History and policy come from the ledger, which may be without a leader.
 const LEDGER_WITHIN: Duration = Duration::from_secs(3);
+/// The probes bound themselves; this is for an executor that does not answer.
+const PROBES_WITHIN: Duration = Duration::from_secs(8);
 /// For how many of an incident's series the consumers are asked.
 const ASKED_SERIES: usize = 3;
 
@@ -59,6 +62,8 @@ impl Deciding {
             .await
             .map_err(NoDecision::Search)?
             .map_err(NoDecision::Model)?;
+        let findings = findings(&incident, &ranker, &ranking, &ports).await;
+        let ranking = ranker.diagnosed(&query, ranking, findings, coefficients);
         let (history, policy) = ledger(&incident, &ranker, &ranking, &ports).await;
         let mut decision = confidence::route(&Grounds {
             incident: &incident,
@@ -93,6 +98,35 @@ async fn consumers(incident: &Incident, ports: &Ports) -> Vec<Consumer> {
         }
     }
     found
+}
+
+/// What the probes of the likeliest find on the host, by entry.
+async fn findings(
+    incident: &Incident,
+    ranker: &Ranker,
+    ranking: &Ranking,
+    ports: &Ports,
+) -> BTreeMap<usize, Vec<Finding>> {
+    let probed = ranker.to_probe(ranking);
+    if probed.is_empty() {
+        return BTreeMap::new();
+    }
+    let name = |entry: &usize| ranker.entries()[*entry].name.clone();
+    let asked = DiagnosisAsked {
+        incident: incident.clone(),
+        playbooks: probed.iter().map(name).collect(),
+    };
+    let answer = tokio::time::timeout(PROBES_WITHIN, (ports.diagnose)(asked)).await;
+    let answer = answer.unwrap_or_else(|_| {
+        tracing::warn!(incident = %incident.id, "the host was not looked at in time; decided without");
+        vec![]
+    });
+    let by_name: BTreeMap<_, _> = answer.into_iter().collect();
+    let found = probed.into_iter().filter_map(|entry| {
+        let findings = by_name.get(&name(&entry))?;
+        Some((entry, findings.clone()))
+    });
+    found.collect()
 }
 
 /// Without the ledger nobody knows whether the cluster is frozen: then a human is asked.

@@ -13,6 +13,7 @@ pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>
         sure_enough_to_execute(grounds, confidence),
         person(grounds),
         evidence(grounds),
+        diagnosis(grounds),
         product(grounds),
         danger(grounds),
         not_when(grounds),
@@ -144,12 +145,13 @@ fn evidence(g: &Grounds<'_>) -> (Route, Gate) {
         .map(|c| c.evidence)
         .unwrap_or_default();
     let value = format!(
-        "{} of 4 kinds: {} series, {} log lines, service {}, consumer {}",
+        "{} of 5 kinds: {} series, {} log lines, service {}, consumer {}, {} probes",
         e.kinds(),
         e.series,
         e.logs,
         if e.service { "yes" } else { "no" },
-        if e.consumer { "yes" } else { "no" }
+        if e.consumer { "yes" } else { "no" },
+        e.found
     );
     let flip = "a series, a log line, the service or the top consumer of the playbook's signature";
     gate(
@@ -158,6 +160,31 @@ fn evidence(g: &Grounds<'_>) -> (Route, Gate) {
         e.kinds() >= KINDS_NEEDED,
         value,
         format!("at least {KINDS_NEEDED} kinds"),
+        flip.into(),
+    )
+}
+
+/// A probe that all but settles it is worth more than any likeness of words.
+fn diagnosis(g: &Grounds<'_>) -> (Route, Gate) {
+    let first = g.ranking.playbooks.first();
+    let findings = first.map_or(&[][..], |c| c.findings.as_slice());
+    let against = findings
+        .iter()
+        .find(|f| f.is_strong && f.found == Some(false));
+    let value = match against {
+        Some(finding) => format!("{} speaks against it: {}", finding.probe, finding.saw),
+        None => {
+            let found = findings.iter().filter(|f| f.found == Some(true)).count();
+            format!("{found} of {} probes found what it is for", findings.len())
+        }
+    };
+    let flip = "the host being in the state that the playbook's `diagnose` looks for";
+    gate(
+        Route::Ask,
+        "diagnosis",
+        against.is_none(),
+        value,
+        "no strong probe against it".into(),
         flip.into(),
     )
 }
@@ -317,12 +344,18 @@ fn level(g: &Grounds<'_>) -> (Route, Gate) {
         .first()
         .map_or(Route::Execute, |c| g.entries[c.entry].max_route);
     let allowed = of_playbook.min(g.policy.max_route);
-    let flip = "raise the playbook's `max_route`, or the policy's, when it has earned it";
+    let flip = "verified successes; or `level` in a rule under `[decision]`, and the playbook's `max_route`";
+    let why = if of_playbook < g.policy.max_route {
+        "the playbook allows no more"
+    } else {
+        g.policy.level.as_str()
+    };
+    let colon = if why.is_empty() { "" } else { ": " };
     gate(
         allowed.min(Route::Ask),
         "level",
         allowed == Route::Execute,
-        allowed.as_str().into(),
+        format!("{}{colon}{why}", allowed.as_str()),
         "execute".into(),
         flip.into(),
     )

@@ -309,6 +309,7 @@ pub(crate) fn library() -> Vec<Entry> {
             .collect(),
         idempotent: true,
         max_route: Route::Execute,
+        has_probes: false,
         is_person: false,
     };
     SKETCHES.iter().map(entry).collect()

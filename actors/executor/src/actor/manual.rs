@@ -229,7 +229,8 @@ async fn tell(shared: &Shared, setup: Setup) -> Result<DryRun, Error> {
     Ok(told)
 }
 
-async fn look(shared: &Shared, context: &Context, perform: Perform) -> LogLine {
+/// Performs what only looks, and holds its result against what is expected of it.
+pub(super) async fn look(shared: &Shared, context: &Context, perform: Perform) -> LogLine {
     let (step, env, at, begun) = (
         perform.step.clone(),
         perform.env.clone(),

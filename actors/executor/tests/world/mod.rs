@@ -373,6 +373,7 @@ pub(crate) fn decision(incident: &Incident, route: Route, playbook: &str) -> Dec
         version: "1.0.0".into(),
         similarity: 0.93,
         features: BTreeMap::new(),
+        findings: vec![],
     };
     Decision {
         incident: incident.id.clone(),

@@ -7,7 +7,8 @@ use crate::config::TelemetryConfig;
 use crate::error::Error;
 use crate::limits::{Drops, Gate};
 use crate::sensors::{
-    Found, Source, directories, health, kernel, lock, logs, now, postgres, process, redis, statsd,
+    Found, Source, checks, directories, health, kernel, lock, logs, now, postgres, process, redis,
+    statsd, units,
 };
 use crate::snapshot;
 use hale_model::{Batch, Event, Sample, Timestamp};
@@ -313,6 +314,16 @@ async fn sources(
     }
     if !config.health.is_empty() {
         all.push(Source::Health(health::Health::new(&config.health)?));
+    }
+    if !config.checks.is_empty() {
+        all.push(Source::Checks(checks::Checks::new(&config.checks)));
+    }
+    if config.systemd.unwrap_or_else(units::is_booted) {
+        let services = config.services.clone();
+        all.push(Source::Units(units::Units::new(
+            services,
+            config.interval.0,
+        )));
     }
     if config.kernel {
         all.push(Source::Kernel(kernel::Kernel::new(config.services.clone())));

@@ -1,6 +1,8 @@
 //! What a configuration must keep to besides its types; and the defaults that are no constants.
 
-use super::{HealthConfig, LogConfig, MIN_INTERVAL, PostgresConfig, Probe, TelemetryConfig};
+use super::{
+    CheckConfig, HealthConfig, LogConfig, MIN_INTERVAL, PostgresConfig, Probe, TelemetryConfig,
+};
 use crate::error::Error;
 use crate::span::Span;
 use hale_model::Level;
@@ -45,6 +47,17 @@ pub(super) fn all(config: &TelemetryConfig) -> Result<(), Error> {
             ));
         }
     }
+    let mut names = BTreeSet::new();
+    for (i, check) in config.checks.iter().enumerate() {
+        if !names.insert(&check.name) {
+            return Err(Error::config(
+                format!("checks[{i}].name"),
+                "another check has this name",
+                "a name of its own for each check",
+            ));
+        }
+        own_check(i, check)?;
+    }
     for (i, directory) in config.directories.iter().enumerate() {
         if !directory.path.is_absolute() {
             return Err(Error::config(
@@ -57,6 +70,34 @@ pub(super) fn all(config: &TelemetryConfig) -> Result<(), Error> {
     limits(config)
 }
 
+fn own_check(i: usize, check: &CheckConfig) -> Result<(), Error> {
+    let wrong = |field: &str, why: &str, instead: &str| {
+        Err(Error::config(format!("checks[{i}].{field}"), why, instead))
+    };
+    let program = check.argv.first().map(String::as_str).unwrap_or_default();
+    if check.name.is_empty() || check.name.len() > 100 {
+        return wrong(
+            "name",
+            "it is empty or longer than 100 bytes",
+            "a short name",
+        );
+    }
+    if !program.starts_with('/') || check.argv.iter().any(|a| a.contains('\0')) {
+        return wrong(
+            "argv",
+            "its first is no absolute path of a program",
+            "[\"/usr/lib/nagios/plugins/check_load\", \"-w\", \"5\"]",
+        );
+    }
+    if check.interval < MIN_INTERVAL || check.interval > Span::secs(86_400) {
+        return wrong("interval", "it is out of range", "a duration up to \"1d\"");
+    }
+    if check.timeout < MIN_INTERVAL || check.timeout > Span::secs(60) {
+        return wrong("timeout", "it is out of range", "a duration up to \"1m\"");
+    }
+    Ok(())
+}
+
 fn counts(config: &TelemetryConfig) -> Result<(), Error> {
     for (field, n, max) in [
         ("tags", config.tags.len(), MAX_TAGS),
@@ -65,6 +106,7 @@ fn counts(config: &TelemetryConfig) -> Result<(), Error> {
         ("redis", config.redis.len(), MAX_SOURCES),
         ("logs", config.logs.len(), MAX_SOURCES),
         ("health", config.health.len(), MAX_SOURCES),
+        ("checks", config.checks.len(), MAX_SOURCES),
         ("directories", config.directories.len(), MAX_SOURCES),
     ] {
         if n > max {
@@ -244,6 +286,14 @@ pub(super) fn two_seconds() -> Span {
     Span::secs(2)
 }
 
+pub(super) fn five_seconds() -> Span {
+    Span::secs(5)
+}
+
+pub(super) fn ten_seconds() -> Span {
+    Span::secs(10)
+}
+
 pub(super) fn two() -> u32 {
     2
 }
@@ -336,6 +386,14 @@ mod tests {
             expect![
                 "telemetry.health[1].name: another check has this name; write a name of its own for each check of a service"
             ],
+        );
+        check(
+            r#"{"checks": [{"name": "load", "argv": ["check_load"]}]}"#,
+            expect![[""]],
+        );
+        check(
+            r#"{"checks": [{"name": "a", "argv": ["/x"]}, {"name": "a", "argv": ["/y"]}]}"#,
+            expect![[""]],
         );
         check(
             r#"{"limits": {"series": 1}}"#,

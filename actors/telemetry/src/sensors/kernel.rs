@@ -138,6 +138,7 @@ mod tests {
         let services = [ServiceConfig {
             name: ServiceName::new("postgresql").unwrap(),
             processes: vec!["postgres".into()],
+            unit: None,
         }];
         assert_eq!(victim(&message, &services), Some(&services[0].name));
     }

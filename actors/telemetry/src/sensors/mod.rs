@@ -1,6 +1,7 @@
 //! The sources of a host's telemetry, one file a source. This folder does the I/O; what is read
 //! is parsed and folded by the pure modules beside it.
 
+pub mod checks;
 pub mod directories;
 pub mod health;
 pub mod kernel;
@@ -12,6 +13,7 @@ pub mod redis;
 pub mod statsd;
 pub mod system;
 pub mod top;
+pub mod units;
 pub mod walk;
 
 use crate::limits::Drops;
@@ -54,6 +56,10 @@ pub enum Source {
     Logs(logs::Logs),
     /// Health checks.
     Health(health::Health),
+    /// The operator's own checks.
+    Checks(checks::Checks),
+    /// The units of systemd.
+    Units(units::Units),
     /// The kernel's messages.
     Kernel(kernel::Kernel),
     /// The sizes of directories.
@@ -71,6 +77,8 @@ impl Source {
             Self::Statsd(_) => "statsd",
             Self::Logs(_) => "logs",
             Self::Health(_) => "health",
+            Self::Checks(_) => "checks",
+            Self::Units(_) => "systemd",
             Self::Kernel(_) => "kernel",
             Self::Directories(_) => "directories",
         }
@@ -78,7 +86,10 @@ impl Source {
 
     /// Whether it tells of events that should not wait for a long interval to end.
     pub fn is_quick(&self) -> bool {
-        matches!(self, Self::Logs(_) | Self::Health(_) | Self::Kernel(_))
+        matches!(
+            self,
+            Self::Logs(_) | Self::Health(_) | Self::Kernel(_) | Self::Checks(_) | Self::Units(_)
+        )
     }
 
     /// Reads it once. It may take long; it bounds its own waits where it can.
@@ -91,6 +102,8 @@ impl Source {
             Self::Statsd(s) => s.read(at).await,
             Self::Logs(s) => s.read(at).await,
             Self::Health(s) => Box::pin(s.read(at)).await,
+            Self::Checks(s) => Box::pin(s.read(at)).await,
+            Self::Units(s) => Box::pin(s.read(at)).await,
             Self::Kernel(s) => s.read(at).await,
             Self::Directories(s) => s.read().await,
         }

@@ -322,6 +322,7 @@ mod tests {
         let services = vec![ServiceConfig {
             name: ServiceName::new("shells").unwrap(),
             processes: vec!["sh".into()],
+            unit: None,
         }];
         let mut processes = Processes::new(services, Arc::clone(&evidence));
         let deadline = Instant::now() + Duration::from_secs(20);

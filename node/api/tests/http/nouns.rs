@@ -104,6 +104,7 @@ pub(crate) fn decision() -> Decision {
             version: "1.4.2".into(),
             similarity: 0.94,
             features: BTreeMap::from([("dense".into(), 0.9)]),
+            findings: vec![],
         }],
         confidence: Confidence {
             similarity: 0.94,
@@ -209,6 +210,9 @@ pub(crate) fn playbook_row() -> PlaybookRow {
         services: vec!["postgresql".into()],
         idempotent: true,
         max_route: Route::Execute,
+        proof: "proven".into(),
+        level: "auto".into(),
+        level_reason: "auto, proven by test".into(),
         digest: Digest::of(b"playbook"),
         source: "library".into(),
         history: History::default(),

@@ -1,0 +1,140 @@
+//! Looks at the host for playbooks that may fit, before anything is decided: their probes, all at
+//! once, each with its own end, and none of them changes anything.
+
+use super::State;
+use super::manual::look;
+use super::shared::{Shared, entropy, wall};
+use crate::actions::Context;
+use crate::env;
+use crate::journal::Phase;
+use crate::run::Perform;
+use hale_model::{ExecutionId, Finding, Incident, LogLine, PlaybookName, StepStatus};
+use hale_playbooks::language::{Probe, Step, Weight};
+use hale_playbooks::{Env, Playbook, settle};
+use ractor::RpcReplyPort;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// What the probes of a playbook found.
+pub type Diagnosed = (PlaybookName, Vec<Finding>);
+
+/// No probe may take longer, whatever its playbook says.
+const AT_MOST: Duration = Duration::from_secs(5);
+/// What people are shown of what was seen, in bytes.
+const MAX_SAW_BYTES: usize = 200;
+
+impl State {
+    /// Runs the probes beside the mailbox.
+    pub(super) fn diagnose(
+        &self,
+        incident: Incident,
+        playbooks: &[PlaybookName],
+        reply: RpcReplyPort<Vec<Diagnosed>>,
+    ) {
+        let known = playbooks.iter().filter_map(|name| self.playbooks.get(name));
+        let known: Vec<Playbook> = known.cloned().collect();
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            let _ = reply.send(diagnose(&shared, &incident, &known).await);
+        });
+    }
+}
+
+async fn diagnose(
+    shared: &Arc<Shared>,
+    incident: &Incident,
+    playbooks: &[Playbook],
+) -> Vec<Diagnosed> {
+    let incident = crate::plan::settled(crate::plan::sayable(incident.clone()));
+    let context = Context {
+        execution: ExecutionId::at(wall(), entropy()),
+        host: incident.host.clone(),
+        service: incident.service.clone(),
+        offsets: Arc::default(),
+        secrets: Arc::default(),
+    };
+    let before = shared.env(&incident, &BTreeMap::new()).await;
+    let mut running = JoinSet::new();
+    let mut all: Vec<Diagnosed> = vec![];
+    for (p, playbook) in playbooks.iter().enumerate() {
+        all.push((playbook.name.clone(), vec![]));
+        let env = match settle(playbook, &before, &BTreeMap::new()) {
+            Ok(params) => shared.env(&incident, &params).await,
+            // A probe that reads none of them can still look.
+            Err(_) => before.clone(),
+        };
+        for (n, probe) in playbook.diagnose.iter().enumerate() {
+            let (shared, context) = (Arc::clone(shared), context.clone());
+            let (probe, env) = (probe.clone(), env.clone());
+            running.spawn(async move { (p, n, find(&shared, &context, &probe, env).await) });
+        }
+    }
+    let mut found = vec![];
+    while let Some(done) = running.join_next().await {
+        match done {
+            Ok(one) => found.push(one),
+            Err(e) => tracing::error!("a probe broke off: {e}"),
+        }
+    }
+    found.sort_by_key(|(p, n, _)| (*p, *n));
+    for (p, _, finding) in found {
+        if let Some((_, findings)) = all.get_mut(p) {
+            findings.extend(finding);
+        }
+    }
+    all
+}
+
+/// None if it does not apply here.
+async fn find(shared: &Shared, context: &Context, probe: &Probe, env: Env) -> Option<Finding> {
+    let begun = Instant::now();
+    let step = &probe.step;
+    let holds = step.when.as_ref().map(|when| when.holds(&env));
+    if holds.is_some_and(|h| h != Ok(true)) {
+        return None;
+    }
+    let looks = Step {
+        expect: None,
+        ..step.clone()
+    };
+    let perform = Perform {
+        ticket: 0,
+        // As a look before a run: what changes anything is not let through by lint.
+        phase: Phase::PreChecks,
+        step: looks,
+        env: env.clone(),
+        timeout: step.timeout.min(AT_MOST),
+    };
+    let line = look(shared, context, perform).await;
+    let expected = step.expect.as_ref().map(|expect| {
+        let held = expect.holds(&env::with_result(&env, &line.result));
+        (expect.as_str(), held.ok())
+    });
+    let saw = match expected {
+        Some((text, Some(held))) if line.status == StepStatus::Success => {
+            let holds = if held { "holds" } else { "does not hold" };
+            format!("{}; `{text}` {holds}", line.message)
+        }
+        _ => line.message.clone(),
+    };
+    Some(Finding {
+        probe: step.name.clone(),
+        found: meaning(&line, expected.map(|(_, held)| held)),
+        is_strong: probe.weight == Weight::Strong,
+        saw: crate::plan::cut(&saw, MAX_SAW_BYTES),
+        took_ms: begun.elapsed().as_millis() as u64,
+    })
+}
+
+/// What failed with something to show for it has looked and not found it; what failed without could
+/// not find out.
+fn meaning(line: &LogLine, expected: Option<Option<bool>>) -> Option<bool> {
+    match line.status {
+        StepStatus::Success => expected.unwrap_or(Some(true)),
+        StepStatus::Failed if line.result != Value::Null => Some(false),
+        _ => None,
+    }
+}
