@@ -389,7 +389,7 @@ fn a_probe_is_a_quick_look_that_finds_something() {
         "- { name: is_down, type: wait, duration: 1s }",
         &expect![[r#"
             p.yaml:22:5: error: a `wait` finds out nothing
-                write it under `pre_execution_checks`
+                write it under `pre_execution_checks`; log lines that tell belong in `signature.logs`
         "#]],
     );
     spoilt(

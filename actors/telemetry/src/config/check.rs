@@ -336,7 +336,7 @@ mod tests {
         check(
             r#"{"intervall": "1s"}"#,
             expect![
-                "unknown field `intervall`, expected one of `interval`, `host`, `environment`, `tags`, `services`, `postgres`, `redis`, `statsd`, `logs`, `health`, `directories`, `kernel`, `limits` at line 1 column 12"
+                "unknown field `intervall`, expected one of `interval`, `host`, `environment`, `tags`, `services`, `postgres`, `redis`, `statsd`, `logs`, `health`, `checks`, `directories`, `systemd`, `kernel`, `limits` at line 1 column 12"
             ],
         );
         check(
@@ -389,11 +389,15 @@ mod tests {
         );
         check(
             r#"{"checks": [{"name": "load", "argv": ["check_load"]}]}"#,
-            expect![[""]],
+            expect![[
+                r#"telemetry.checks[0].argv: its first is no absolute path of a program; write ["/usr/lib/nagios/plugins/check_load", "-w", "5"]"#
+            ]],
         );
         check(
             r#"{"checks": [{"name": "a", "argv": ["/x"]}, {"name": "a", "argv": ["/y"]}]}"#,
-            expect![[""]],
+            expect![
+                "telemetry.checks[1].name: another check has this name; write a name of its own for each check"
+            ],
         );
         check(
             r#"{"limits": {"series": 1}}"#,
