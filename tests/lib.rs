@@ -21,7 +21,7 @@ pub use harness::node::Node;
 pub use harness::playbook::{Playbook, check, command};
 pub use harness::postgres::{Cluster, PgError, Session};
 pub use harness::process::{Ended, Guarded, run};
-pub use harness::program::{hale, hale_command};
+pub use harness::program::{binary, hale, hale_command};
 pub use harness::scene::{SOON, Scene};
 pub use harness::scratch::{Scratch, free_port};
 pub use harness::servers::{Nginx, Redis};

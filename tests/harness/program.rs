@@ -9,7 +9,7 @@ use std::time::Duration;
 ///
 /// # Panics
 /// If there is none.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("HALE_BIN") {
         let path = PathBuf::from(path);
         assert!(
