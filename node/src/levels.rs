@@ -36,6 +36,7 @@ pub(crate) fn of(config: &Config, library: &Library, asked: &Asked<'_>) -> (Leve
         ask: ruled.ask_at.unwrap_or(decision.ask_at).min(execute),
         max_route: level.max_route(),
         level: format!("{}, {why}", level.as_str()),
+        root_cause_after: decision.autonomy.root_cause_after,
         learn_first_seconds: decision.learn_first.0.as_secs(),
         ..Policy::default()
     };

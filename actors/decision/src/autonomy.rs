@@ -49,6 +49,9 @@ pub struct Autonomy {
     pub promote_after: u32,
     /// Below this share of successes, with two failures at least, it asks again.
     pub demote_below: f64,
+    /// After so many incidents of a kind in thirty days a human is asked for the cause instead of
+    /// mending it once more; never if 0.
+    pub root_cause_after: u32,
 }
 
 impl Default for Autonomy {
@@ -57,6 +60,7 @@ impl Default for Autonomy {
             new: Level::Ask,
             promote_after: 5,
             demote_below: 0.8,
+            root_cause_after: 10,
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Policy {
     pub max_route: Route,
     /// Why: the level that was earned or ruled.
     pub level: String,
+    /// After so many incidents of the kind in thirty days a human is asked for the cause; never if 0.
+    pub root_cause_after: u32,
     /// How long a series has to be known, in seconds, before a deviation alone lets anything run.
     pub learn_first_seconds: u64,
     /// Why the cluster is frozen, if it is.
@@ -59,6 +61,7 @@ impl Default for Policy {
             lead: 0.20,
             max_route: Route::Execute,
             level: String::new(),
+            root_cause_after: 10,
             learn_first_seconds: 600,
             frozen: None,
         }

@@ -40,6 +40,11 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The products it is for.
+    pub fn products(&self) -> &BTreeSet<Product> {
+        &self.products
+    }
+
     /// Of an entry, with the rarity of its name's words among all entries.
     pub fn of(entry: &Entry, lexical: &Lexical) -> Self {
         let of = |names: &[String]| {

@@ -3,6 +3,7 @@
 //! host. General knowledge, kept as a table: name, then the other ways it is written.
 
 use crate::words;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::OnceLock;
 
@@ -235,6 +236,31 @@ pub fn named_in(text: &str) -> BTreeSet<Product> {
     alone.chain(pairs).chain(joined).copied().collect()
 }
 
+/// The text with the products that have another name for it called by that name.
+pub fn renamed(text: &str, other: impl Fn(Product) -> Option<&'static str>) -> Cow<'_, str> {
+    let table = table();
+    let mut renamed = String::new();
+    let mut copied = 0;
+    let is_part = |c: char| c.is_ascii_alphanumeric();
+    let mut rest = 0;
+    while let Some(start) = text[rest..].find(is_part).map(|at| rest + at) {
+        let length = text[start..].find(|c| !is_part(c));
+        let end = length.map_or(text.len(), |n| start + n);
+        let product = table.get(text[start..end].to_lowercase().as_str());
+        if let Some(name) = product.and_then(|p| other(*p)) {
+            renamed.push_str(&text[copied..start]);
+            renamed.push_str(name);
+            copied = end;
+        }
+        rest = end;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    renamed.push_str(&text[copied..]);
+    Cow::Owned(renamed)
+}
+
 /// The product a service is, by its exact name or the first part of a unit's name. None: it is the
 /// host itself or a program of the house's own.
 pub fn of_service(service: &str) -> Option<Product> {
@@ -267,6 +293,20 @@ mod tests {
         check("ClickHouseAsyncMetrics_Delay", &["clickhouse"]);
         check("the disk is full", &[]);
         check("redis behind haproxy", &["haproxy", "redis"]);
+    }
+
+    #[test]
+    fn a_product_is_called_as_what_it_speaks() {
+        let kin = |text| renamed(text, |p| p.kin().map(Product::name)).into_owned();
+        assert_eq!(
+            kin("CockroachDB pool, crdb!"),
+            "postgresql pool, postgresql!"
+        );
+        assert_eq!(kin("é tidb"), "é mysql");
+        assert!(matches!(
+            renamed("redis is full", |p| p.kin().map(Product::name)),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]

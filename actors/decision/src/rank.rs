@@ -8,9 +8,11 @@ use crate::evidence::{self, Evidence};
 use crate::features::{self, Asked, Features, Profile, Similar};
 use crate::index::Index;
 use crate::lexical::Lexical;
+use crate::products::{self, Product};
 use crate::query::Query;
 use hale_model::Finding;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Up to so many entries all are scored; of more, the best of each search.
 const SCORE_ALL_UP_TO: usize = 1024;
@@ -26,6 +28,8 @@ pub struct Ranker {
     entries: Vec<Entry>,
     profiles: Vec<Profile>,
     sentences: Vec<Vec<Embedding>>,
+    /// The products that there is a playbook for.
+    products: BTreeSet<Product>,
     index: Index,
     lexical: Lexical,
 }
@@ -67,7 +71,8 @@ impl Ranker {
         entries.extend(crate::catalogue::persons());
         let lexical_texts: Vec<String> = entries.iter().map(Entry::lexical_text).collect();
         let lexical = Lexical::build(lexical_texts.iter().map(String::as_str));
-        let profiles = entries.iter().map(|e| Profile::of(e, &lexical)).collect();
+        let profiles: Vec<_> = entries.iter().map(|e| Profile::of(e, &lexical)).collect();
+        let products = profiles.iter().flat_map(|p| p.products().clone()).collect();
         let sentences = entries.iter().map(|e| {
             sentences(&e.description)
                 .map(|s| embedder.embed(s))
@@ -84,6 +89,7 @@ impl Ranker {
             entries,
             profiles,
             sentences,
+            products,
             index,
             lexical,
         }
@@ -110,7 +116,18 @@ impl Ranker {
         &self.entries
     }
 
-    /// Scores the candidates for a query. `embedding` is that of the query's text.
+    /// The text that is searched with: where it names a product for which there is no playbook, and
+    /// there are some for the one whose language it speaks, it names that. It is known as another
+    /// product's trouble all the same, and a human is asked.
+    pub fn reading<'q>(&self, query: &'q Query) -> Cow<'q, str> {
+        let known_as = |product: Product| {
+            let kin = product.kin().filter(|kin| self.products.contains(kin))?;
+            (!self.products.contains(&product)).then_some(kin.name())
+        };
+        products::renamed(&query.text, known_as)
+    }
+
+    /// Scores the candidates for a query. `embedding` is that of [`Ranker::reading`].
     pub fn rank(&self, query: &Query, embedding: &Embedding, c: &Coefficients) -> Ranking {
         let asked = Asked::of(query);
         let candidates = self.candidates(&asked, query, embedding);
@@ -187,7 +204,7 @@ impl Ranker {
         query: &Query,
         embedding: &Embedding,
     ) -> Vec<Candidate> {
-        let lexical = self.lexical.scores(&query.text);
+        let lexical = self.lexical.scores(&self.reading(query));
         let best = lexical.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
         let chosen = self.shortlist(embedding, &lexical);
         let candidate = |i: usize| {

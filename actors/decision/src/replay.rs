@@ -182,7 +182,7 @@ impl Replay {
     pub fn decision(&self, incident: &Incident, policy: &Policy) -> Decision {
         let query = describe::query(incident);
         let coefficients = Coefficients::embedded();
-        let embedding = self.embedder.embed(&query.text);
+        let embedding = self.embedder.embed(&self.ranker.reading(&query));
         let ranking = self.ranker.rank(&query, &embedding, coefficients);
         confidence::route(&Grounds {
             incident,
@@ -198,7 +198,7 @@ impl Replay {
     /// The ranking with given coefficients: for fitting them.
     pub fn rank(&self, incident: &IncidentLine, coefficients: &Coefficients) -> Ranking {
         let query = Query::from(incident);
-        let embedding = self.embedder.embed(&query.text);
+        let embedding = self.embedder.embed(&self.ranker.reading(&query));
         self.ranker.rank(&query, &embedding, coefficients)
     }
 

@@ -14,7 +14,7 @@ use hale_decision::incident::{Change, Correlator, Settings};
 use hale_decision::rank::Ranker;
 use hale_model::ledger::History;
 use hale_model::{
-    Anomaly, Consumer, Decision, Event, EventSource, Incident, IncidentState, Level, Route,
+    Anomaly, Consumer, Decision, Event, EventSource, Finding, Incident, IncidentState, Level, Route,
 };
 use std::sync::OnceLock;
 
@@ -41,10 +41,35 @@ fn decide_with(incident: &Incident, policy: &Policy) -> Decision {
 }
 
 fn decide_among(ranker: &Ranker, incident: &Incident, policy: &Policy) -> Decision {
+    decide_after(ranker, incident, policy, &[])
+}
+
+/// What is decided once the probes of some playbooks, by name, found what they look for, or did not.
+fn decide_after(
+    ranker: &Ranker,
+    incident: &Incident,
+    policy: &Policy,
+    probes: &[(&str, bool)],
+) -> Decision {
     let query = describe::query(incident);
     let coefficients = Coefficients::embedded();
-    let embedding = Embedder::embedded().unwrap().embed(&query.text);
+    let embedding = Embedder::embedded().unwrap().embed(&ranker.reading(&query));
     let ranking = ranker.rank(&query, &embedding, coefficients);
+    let finding = |found| Finding {
+        probe: "look".into(),
+        found: Some(found),
+        is_strong: true,
+        saw: "it was looked at".into(),
+        took_ms: 1,
+    };
+    let entry = |name: &str| {
+        let mut entries = ranker.entries().iter();
+        entries.position(|e| e.name.as_str() == name).unwrap()
+    };
+    let found = probes
+        .iter()
+        .map(|(n, found)| (entry(n), vec![finding(*found)]));
+    let ranking = ranker.diagnosed(&query, ranking, found.collect(), coefficients);
     confidence::route(&Grounds {
         incident,
         text: &query.text,
@@ -84,6 +109,83 @@ fn an_exhausted_connection_pool_is_reset_unattended() {
         &decide(&incident_of(anomalies, events, vec![])),
         "postgres_connection_pool_reset",
     );
+}
+
+#[test]
+fn what_is_found_on_the_host_tells_two_that_are_alike_apart() {
+    let (anomalies, events) = exhausted_pool();
+    let incident = incident_of(anomalies, events, vec![]);
+    let (reset, scale) = (
+        "postgres_connection_pool_reset",
+        "postgres_connection_pool_scale",
+    );
+    let after = |probes: &[_]| decide_after(ranker(), &incident, &Policy::default(), probes);
+    let before = after(&[]);
+    let found = after(&[(reset, true), (scale, false)]);
+    runs(&found, reset);
+    assert!(found.matches[0].similarity >= before.matches[0].similarity);
+    assert_eq!(found.matches[0].findings.len(), 1);
+    // The same words, and all sessions at work: what ends sessions does not run alone.
+    let refuted = after(&[(reset, false), (scale, true)]);
+    let runs_alone = refuted.route == Route::Execute;
+    let is_reset = refuted.chosen().unwrap().playbook.as_str() == reset;
+    assert!(!(runs_alone && is_reset), "{}", refuted.rationale);
+    assert!(refuted.matches.iter().any(|m| m.playbook.as_str() == scale));
+}
+
+#[test]
+fn a_probe_that_speaks_against_the_chosen_one_makes_it_ask() {
+    let (anomalies, events) = unhealthy_service();
+    let incident = incident_of(anomalies, events, vec![]);
+    let policy = Policy::default();
+    let decision = decide_after(ranker(), &incident, &policy, &[("service_restart", false)]);
+    assert_ne!(decision.route, Route::Execute, "{}", decision.rationale);
+    let gate = decision
+        .gates
+        .iter()
+        .find(|g| g.name == "diagnosis")
+        .unwrap();
+    let chosen = decision.chosen().unwrap().playbook.as_str();
+    assert!(!gate.passed || chosen != "service_restart", "{gate:?}");
+}
+
+#[test]
+fn what_is_mended_again_and_again_asks_for_its_cause() {
+    let (anomalies, events) = unhealthy_service();
+    let mut incident = incident_of(anomalies, events, vec![]);
+    let policy = Policy::default();
+    incident.recurrence_30d = policy.root_cause_after - 1;
+    runs(&decide_with(&incident, &policy), "service_restart");
+    incident.recurrence_30d = policy.root_cause_after;
+    let decision = decide_with(&incident, &policy);
+    assert_eq!(decision.route, Route::Ask, "{}", decision.rationale);
+    assert!(
+        decision.rationale.contains("root_cause"),
+        "{}",
+        decision.rationale
+    );
+}
+
+#[test]
+fn a_product_that_speaks_anothers_language_is_found_and_asks() {
+    let asked = |text: &str| {
+        let query = hale_decision::query::Query {
+            text: text.into(),
+            ..Default::default()
+        };
+        let reading = ranker().reading(&query);
+        let embedding = Embedder::embedded().unwrap().embed(&reading);
+        ranker().rank(&query, &embedding, Coefficients::embedded())
+    };
+    let first = |ranking: &hale_decision::rank::Ranking| {
+        let entry = ranking.playbooks[0].entry;
+        ranker().entries()[entry].name.as_str().to_owned()
+    };
+    let own = asked("PostgreSQL connection pool exhausted by idle sessions");
+    let kin = asked("CockroachDB connection pool exhausted by idle sessions");
+    assert_eq!(first(&own), "postgres_connection_pool_reset");
+    assert_eq!(first(&kin), first(&own));
+    assert!(kin.is_other_product && !own.is_other_product);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use hale_model::ledger::{ApprovalState, Disposition};
 use hale_model::{
     Digest, Fence, IncidentState, OutcomeStatus, PlaybookName, Route, ServiceName, Stage,
 };
-use hale_playbooks::language::FailAction;
+use hale_playbooks::Expr;
+use hale_playbooks::language::{FailAction, Probe, Step, Weight};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -269,6 +270,66 @@ async fn a_dry_run_tells_what_would_be_done_and_does_nothing() {
         ..manual(true)
     };
     assert!(run(unknown).await.unwrap_err().contains("hale playbook ls"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
+    let (_dir, file) = scratch();
+    let probe = |name: &str, argv: &[&str], expect: Option<&str>| Probe {
+        step: Step {
+            expect: expect.map(|e| Expr::parse(e).unwrap()),
+            timeout: Duration::from_secs(1),
+            ..step(name, command(argv))
+        },
+        weight: Weight::Strong,
+    };
+    let mut known = playbook("revive", &file);
+    known.diagnose = vec![
+        probe(
+            "there",
+            &["echo", "three"],
+            Some("result.stdout.contains('three')"),
+        ),
+        probe(
+            "not_there",
+            &["echo", "three"],
+            Some("result.stdout.contains('four')"),
+        ),
+        probe("fails", &["false"], None),
+        probe("can_not_tell", &["/no/such/program"], None),
+        probe("has_no_such_field", &["true"], Some("result.nothing > 1")),
+        probe("takes_too_long", &["sleep", "30"], None),
+    ];
+    let world = World::start(vec![known]).await;
+    let begun = std::time::Instant::now();
+    let names = ["revive", "unknown"].map(|n| PlaybookName::new(n).unwrap());
+    let answer = world.actor.call(
+        |r| Message::Diagnose(Box::new(incident(1)), names.to_vec(), r),
+        Some(Duration::from_secs(20)),
+    );
+    let told = answer.await.unwrap().success_or(()).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(told.len(), 1, "what is not known has no probes");
+    let found: Vec<_> = told[0]
+        .1
+        .iter()
+        .map(|f| (f.probe.as_str(), f.found))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("there", Some(true)),
+            ("not_there", Some(false)),
+            ("fails", Some(false)),
+            ("can_not_tell", None),
+            ("has_no_such_field", None),
+            ("takes_too_long", None),
+        ]
+    );
+    assert!(
+        noted(&file).is_empty(),
+        "nothing of the playbook itself ran"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

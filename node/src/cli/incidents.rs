@@ -211,6 +211,12 @@ pub(super) async fn why(args: WhyArgs, client: &Client, out: &Out) -> Result<Exi
         .get(&format!("/v1/incidents/{}/why", part(&args.id)))
         .await?;
     out.value(&why)?;
+    told(&why, out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All of why an incident was treated as it was.
+pub(super) fn told(why: &Why, out: &Out) -> Result<(), CliError> {
     let (state, look) = standing(why.incident.state);
     out.line(format!(
         "{}  {}",
@@ -246,7 +252,7 @@ pub(super) async fn why(args: WhyArgs, client: &Client, out: &Out) -> Result<Exi
     if let Some(e) = &why.entry {
         out.line(format!("  recorded as entry {} {}", e.index, e.hash))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn heading(out: &Out, text: &str) -> Result<(), CliError> {
@@ -273,6 +279,25 @@ fn decided(d: &Decision, out: &Out) -> Result<(), CliError> {
             out.paint(look, m.playbook.as_str())
         ))?;
     }
+    for (m, f) in d
+        .matches
+        .iter()
+        .flat_map(|m| m.findings.iter().map(move |f| (m, f)))
+    {
+        let (mark, look) = match f.found {
+            Some(true) => ("found", Look::Good),
+            Some(false) => ("not so", Look::Bad),
+            None => ("unknown", Look::Dim),
+        };
+        let strong = if f.is_strong { "" } else { ", weak" };
+        out.line(format!(
+            "        {} {} of {}{strong}: {}",
+            out.paint(look, &format!("{mark:<8}")),
+            f.probe,
+            m.playbook,
+            out.paint(Look::Dim, &f.saw)
+        ))?;
+    }
     heading(out, "how sure")?;
     let c = &d.confidence;
     out.line(format!(
@@ -280,8 +305,19 @@ fn decided(d: &Decision, out: &Out) -> Result<(), CliError> {
         c.total, c.similarity, c.history, c.recurrence
     ))?;
     heading(out, "gates")?;
+    gates(&d.gates, out)?;
+    let took = d.took_us as f64 / 1000.0;
+    out.line(format!(
+        "\n→ {}: {} ({took:.1} ms)",
+        d.route.as_str(),
+        out.paint(Look::Plain, &d.rationale)
+    ))
+}
+
+/// Gates in the order they were asked.
+pub(super) fn gates(gates: &[hale_model::Gate], out: &Out) -> Result<(), CliError> {
     let mut table = Table::new(["  ", "GATE", "VALUE", "NEEDED", "WHAT WOULD FLIP IT"]);
-    for g in &d.gates {
+    for g in gates {
         let mark = if g.passed {
             ("  ✓".into(), Look::Good)
         } else {
@@ -295,13 +331,7 @@ fn decided(d: &Decision, out: &Out) -> Result<(), CliError> {
             plain(&g.flip),
         ]);
     }
-    table.print(out)?;
-    let took = d.took_us as f64 / 1000.0;
-    out.line(format!(
-        "\n→ {}: {} ({took:.1} ms)",
-        d.route.as_str(),
-        out.paint(Look::Plain, &d.rationale)
-    ))
+    table.print(out)
 }
 
 fn severity(s: Severity) -> Look {

@@ -22,6 +22,7 @@ mod restore;
 mod status;
 mod token;
 mod voters;
+mod why_not;
 
 pub(crate) use baseline::BaselineCommand;
 use client::Client;
@@ -48,6 +49,7 @@ First steps:
   hale init, hale join      make a cluster of many
   hale status               what it sees
   hale why INCIDENT         why it did what it did
+  hale why-not HOST         why it did not
   hale audit verify         whether its record can be believed";
 
 /// Keeps hosts healthy without waking anyone, and proves what it did.
@@ -139,6 +141,8 @@ pub(crate) enum ClientCommand {
     Incidents(incidents::IncidentsArgs),
     /// Why an incident was treated as it was
     Why(incidents::WhyArgs),
+    /// Why nothing was done about a host, and what it would have taken
+    WhyNot(why_not::WhyNotArgs),
     /// Agree to a plan, or list those that wait for you
     Approve(approvals::ApproveArgs),
     /// Refuse a plan
@@ -416,6 +420,7 @@ async fn dispatch(
         ClientCommand::Status(args) => status::run(args, &client, out).await,
         ClientCommand::Incidents(args) => incidents::run(args, &client, out).await,
         ClientCommand::Why(args) => incidents::why(args, &client, out).await,
+        ClientCommand::WhyNot(args) => why_not::run(args, &client, out).await,
         ClientCommand::Approve(args) => approvals::approve(args, &client, out).await,
         ClientCommand::Deny(args) => approvals::deny(args, &client, out).await,
         ClientCommand::Playbook(command) => playbook::run(command, &client, out).await,

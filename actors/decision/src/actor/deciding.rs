@@ -54,7 +54,7 @@ impl Deciding {
         let search = {
             let (ranker, query) = (Arc::clone(&ranker), query.clone());
             tokio::task::spawn_blocking(move || {
-                let embedding = Embedder::embedded()?.embed(&query.text);
+                let embedding = Embedder::embedded()?.embed(&ranker.reading(&query));
                 Ok(ranker.rank(&query, &embedding, coefficients))
             })
         };

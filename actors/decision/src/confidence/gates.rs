@@ -21,6 +21,7 @@ pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>
         runner_up(grounds),
         known_long_enough(grounds),
         idempotent(grounds),
+        root_cause(grounds),
         level(grounds),
         frozen(grounds),
     ];
@@ -334,6 +335,21 @@ fn idempotent(g: &Grounds<'_>) -> (Route, Gate) {
         value.into(),
         "idempotent".into(),
         flip.into(),
+    )
+}
+
+/// What is mended again and again has a cause that no playbook reaches: a human is told to look for
+/// it, and agrees to the next run meanwhile.
+fn root_cause(g: &Grounds<'_>) -> (Route, Gate) {
+    let (times, most) = (g.incident.recurrence_30d, g.policy.root_cause_after);
+    gate(
+        Route::Ask,
+        "root_cause",
+        most == 0 || times < most,
+        format!("{times} like it in the 30 days before"),
+        format!("fewer than {most}"),
+        "the cause mended, so that it does not come back; or `root_cause_after` under `[decision.autonomy]`"
+            .into(),
     )
 }
 

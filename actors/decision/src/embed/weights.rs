@@ -3,7 +3,7 @@
 
 use super::BadModel;
 
-const MAGIC: &[u8] = b"HALEMLM1";
+const MAGIC: &[u8] = b"HALEMLM2";
 
 /// What the file holds: the sizes, the vocabulary, and a cursor over the tensors.
 pub(super) struct Weights {
@@ -31,6 +31,39 @@ impl Matrix {
     pub(super) fn row(&self, index: usize) -> &'static [u8] {
         let start = index * self.columns;
         self.rows.get(start..start + self.columns).unwrap_or(&[])
+    }
+}
+
+/// The table of words: rows of 4 bits a value, scaled by groups.
+#[derive(Debug)]
+pub(super) struct Table {
+    units: Vec<f32>,
+    columns: usize,
+    multipliers: &'static [u8],
+    rows: &'static [u8],
+}
+
+/// Values of a row that share a scale.
+const GROUP: usize = 16;
+
+impl Table {
+    /// Adds a row to `to`; nothing if there is no such row.
+    pub(super) fn add(&self, index: usize, to: &mut [f32]) {
+        let (groups, bytes) = (self.columns / GROUP, self.columns / 2);
+        let multipliers = self.multipliers.get(index * groups..(index + 1) * groups);
+        let row = self.rows.get(index * bytes..(index + 1) * bytes);
+        let (Some(unit), Some(multipliers), Some(row)) = (self.units.get(index), multipliers, row)
+        else {
+            return;
+        };
+        let parts = to.chunks_exact_mut(GROUP).zip(row.chunks_exact(GROUP / 2));
+        for ((to, row), multiplier) in parts.zip(multipliers) {
+            let scale = unit * f32::from(*multiplier);
+            for (pair, bits) in to.chunks_exact_mut(2).zip(row) {
+                pair[0] += scale * (f32::from(bits & 15) - 8.0);
+                pair[1] += scale * (f32::from(bits >> 4) - 8.0);
+            }
+        }
     }
 }
 
@@ -68,6 +101,19 @@ impl Cursor {
             scales: self.vector(rows)?,
             columns,
             rows: self.take(rows * columns)?,
+        })
+    }
+
+    /// The table of words.
+    pub(super) fn table(&mut self, rows: usize, columns: usize) -> Result<Table, BadModel> {
+        if !columns.is_multiple_of(GROUP) {
+            return Err(BadModel("its rows are no whole groups"));
+        }
+        Ok(Table {
+            units: self.vector(rows)?,
+            columns,
+            multipliers: self.take(rows * columns / GROUP)?,
+            rows: self.take(rows * columns / 2)?,
         })
     }
 
