@@ -264,7 +264,12 @@ pub fn renamed(text: &str, other: impl Fn(Product) -> Option<&'static str>) -> C
 /// The product a service is, by its exact name or the first part of a unit's name. None: it is the
 /// host itself or a program of the house's own.
 pub fn of_service(service: &str) -> Option<Product> {
-    let spaced = words::split(service).join(" ");
+    let words = words::split(service);
+    // What exports a product's metrics is a program of its own.
+    if words.iter().any(|w| w == "exporter") {
+        return None;
+    }
+    let spaced = words.join(" ");
     let table = table();
     table
         .get(spaced.as_str())
