@@ -22,6 +22,8 @@ const STRONG: (f64, f64) = (2.0, -3.0);
 const WEAK: (f64, f64) = (0.7, -0.9);
 /// All probes together say this much at most.
 const PROBES: (f64, f64) = (4.0, -6.0);
+/// However many fit, one that all but settles it against the playbook leaves no more than this.
+const REFUTED: f64 = -2.0;
 /// A further series or line of the same signature adds this share of the first.
 const FURTHER: f64 = 0.4;
 
@@ -90,7 +92,8 @@ impl Evidence {
                 None => {}
             }
         }
-        self.probes = self.probes.clamp(PROBES.1, PROBES.0);
+        let most = if self.is_refuted { REFUTED } else { PROBES.0 };
+        self.probes = self.probes.clamp(PROBES.1, most);
     }
 }
 

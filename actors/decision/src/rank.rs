@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Up to so many entries all are scored; of more, the best of each search.
 const SCORE_ALL_UP_TO: usize = 1024;
 /// How many of the likeliest are looked at on the host, and how likely they must be for it.
-const PROBED: usize = 4;
-const PROBED_FROM: f64 = 0.02;
+const PROBED: usize = 8;
+const PROBED_FROM: f64 = 0.005;
 /// How many candidates each search brings beyond that.
 const SHORTLIST: usize = 64;
 

@@ -105,6 +105,8 @@ impl Subject {
             Some("network") => format!("network{}", label("interface")),
             Some(resource) => resource.to_owned(),
             None if group == "disk" => format!("disk{}", label("path")),
+            // As its event is told: by the check's own name.
+            None if group == "check" => label("check").trim_start().to_owned(),
             None if group == "health" => format!("health{}", label("check")),
             None => format!("{group} {name}"),
         })
