@@ -134,6 +134,8 @@ async fn find(shared: &Shared, context: &Context, probe: &Probe, env: Env) -> Op
 fn meaning(line: &LogLine, expected: Option<Option<bool>>) -> Option<bool> {
     match line.status {
         StepStatus::Success => expected.unwrap_or(Some(true)),
+        // Who is asked over HTTP and does not answer has been found not to answer.
+        StepStatus::Failed | StepStatus::TimedOut if line.kind == "http_check" => Some(false),
         StepStatus::Failed if line.result != Value::Null => Some(false),
         _ => None,
     }
