@@ -54,6 +54,9 @@ pub(crate) struct Told {
     /// Whether a resolved case's playbook is run once more.
     #[serde(default = "yes")]
     pub(crate) replay: bool,
+    /// Whether it is one of the few that `--smoke` carries out.
+    #[serde(default)]
+    pub(crate) smoke: bool,
     /// Tags of the host.
     #[serde(default)]
     pub(crate) tags: BTreeMap<String, String>,

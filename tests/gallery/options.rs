@@ -4,12 +4,13 @@ use super::case;
 use std::path::PathBuf;
 
 pub(crate) const USAGE: &str = "\
-Usage: tests/gallery/run [NAME…] [--jobs N] [--json FILE] [--keep] [--cases DIR] [--library DIR]
+Usage: tests/gallery/run [NAME…] [--jobs N] [--json FILE] [--keep] [--smoke] [--cases DIR] [--library DIR]
 
   NAME…          these cases; all without
   --jobs N       so many at a time (3)
   --json FILE    writes how each went
   --keep         leaves the hosts running after their case, and tells how to get into them
+  --smoke        only those whose case.toml says `smoke = true`: one of each kind
   --cases DIR    where the cases are (tests/gallery/cases)
   --library DIR  playbooks that come before those in the program: playbooks/library, to try a
                  playbook without a build
@@ -23,6 +24,7 @@ pub(crate) struct Options {
     pub(crate) jobs: usize,
     pub(crate) json: Option<PathBuf>,
     pub(crate) keep: bool,
+    pub(crate) smoke: bool,
     pub(crate) cases: PathBuf,
     pub(crate) library: Option<PathBuf>,
 }
@@ -35,6 +37,7 @@ impl Options {
             jobs: 3,
             json: None,
             keep: false,
+            smoke: false,
             cases: case::home(),
             library: None,
         };
@@ -48,6 +51,7 @@ impl Options {
                 "--jobs" => this.jobs = value()?.parse().map_err(|_| USAGE)?,
                 "--json" => this.json = Some(value()?.into()),
                 "--keep" => this.keep = true,
+                "--smoke" => this.smoke = true,
                 "--cases" => this.cases = value()?.into(),
                 "--library" => {
                     let path = PathBuf::from(value()?);
