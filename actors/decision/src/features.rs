@@ -118,9 +118,8 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
     let yes = |b: bool| f64::from(u8::from(b));
     let shares = |a: &BTreeSet<Product>, b: &BTreeSet<Product>| a.intersection(b).next().is_some();
     let named = shares(&asked.products, &profile.products);
-    let kin: BTreeSet<Product> = asked.products.iter().filter_map(|p| p.kin()).collect();
     let is_kin =
-        !named && (shares(&kin, &profile.products) || shares(&asked.products, &profile.aliases));
+        !named && (is_for_kin(asked, profile) || shares(&asked.products, &profile.aliases));
     let any_named = !asked.products.is_empty();
     let is_for_product = !profile.products.is_empty();
     let service = asked
@@ -133,6 +132,8 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
         || asked.service.is_some_and(|s| profile.products.contains(&s));
     let other_service = is_for_product && !same_service && !asked.service_is_generic;
     let (metric, metric_other) = metric_match(asked.query, entry);
+    // A product that speaks another's language has metrics of its own names.
+    let metric_other = if is_kin { 0.0 } else { metric_other };
     [
         similar.dense,
         similar.sentence,
@@ -149,6 +150,13 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
         yes(is_against_direction(asked.query, entry)),
         yes(entry.is_person),
     ]
+}
+
+/// Whether the candidate is for the product whose language the incident's speaks.
+pub fn is_for_kin(asked: &Asked<'_>, profile: &Profile) -> bool {
+    let named = asked.products.iter().chain(&asked.service);
+    let mut kin = named.filter_map(|p| p.kin());
+    kin.any(|p| profile.products.contains(&p))
 }
 
 /// Whether the candidate is for another product than the one the incident names or is about: then

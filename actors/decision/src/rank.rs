@@ -188,7 +188,12 @@ impl Ranker {
         let is_other_product = playbooks
             .first()
             .is_some_and(|k| features::is_for_another_product(asked, &self.profiles[k.entry]));
-        let signs = signs(query, &playbooks, &persons, is_other_product);
+        // Of one that speaks another's language it is known what is doubtful: a human is asked.
+        let is_kin = playbooks
+            .first()
+            .is_some_and(|k| features::is_for_kin(asked, &self.profiles[k.entry]));
+        let is_foreign = is_other_product && !is_kin;
+        let signs = signs(query, &playbooks, &persons, is_foreign);
         Ranking {
             playbooks,
             persons,
@@ -260,7 +265,7 @@ fn signs(
     query: &Query,
     playbooks: &[Candidate],
     persons: &[Candidate],
-    is_other_product: bool,
+    is_foreign: bool,
 ) -> [f64; crate::coefficients::CALIBRATION.len()] {
     let Some(first) = playbooks.first() else {
         return Default::default();
@@ -282,7 +287,7 @@ fn signs(
         first.features[0].max(first.features[1]),
         yes(leads(0)) + yes(leads(1)) + yes(leads(2)),
         yes(query.is_harmless_fall()),
-        yes(is_other_product),
+        yes(is_foreign),
         yes(query.danger().is_some()),
     ]
 }
