@@ -117,10 +117,16 @@ fn now() -> Timestamp {
 /// Runs a script that has to end well.
 fn must(host: &Host, script: &str, bound: Duration) -> Result<(), String> {
     let ended = host.script(script, bound)?;
-    match ended.code {
-        Some(0) => Ok(()),
-        code => Err(format!("`{script}` ended with {code:?}\n{}", ended.said)),
+    if ended.success() {
+        return Ok(());
     }
+    let code = ended
+        .code
+        .map_or_else(|| "a signal".to_owned(), |c| c.to_string());
+    Err(format!(
+        "`{script}` ended with {code}\n{}",
+        ended.said.trim_end()
+    ))
 }
 
 /// What a script said if it did not end well.
