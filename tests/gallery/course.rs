@@ -7,7 +7,7 @@ use super::node::Node;
 use super::report::{self, Report};
 use super::stop;
 use super::story;
-use super::verdict::{self, Health, Outcome, Seen, judge, seconds_between};
+use super::verdict::{self, Health, Seen, judge, seconds_between};
 use hale_model::Timestamp;
 use serde_json::Value;
 use std::time::{Duration, Instant, SystemTime};
@@ -67,11 +67,30 @@ pub(crate) fn run(case: &Case, parts: &Parts, keep: bool) -> Report {
 }
 
 fn go(case: &Case, host: &Host, parts: &Parts, report: &mut Report) -> Result<(), Broken> {
+    let node = begin(case, host, parts)?;
+    let fault = now();
+    must(host, "break", SCRIPT)?;
+    report.felt = failed(host, "check")?.is_some();
+    let mut seen = watch(case, &node)?;
+    report.tell(case, &seen, fault);
+    report.detected = detected(&node, fault)?;
+    judged(case, host, &seen, report)?;
+    if case.told.expect == Expect::Resolved && !report.is_failed() {
+        if case.told.replay {
+            report.again = Some(again(case, host, &node, &seen)?);
+        }
+        seen.look(&node)?;
+        judged(case, host, &seen, report)?;
+        in_time(case, report);
+    }
+    Ok(())
+}
+
+/// All before the fault: the service works, and a node knows what is normal.
+fn begin<'a>(case: &Case, host: &'a Host, parts: &Parts) -> Result<Node<'a>, Broken> {
     for tool in &case.told.tools {
-        if !host
-            .run(&["sh", "-c", &format!("command -v {tool}")], SCRIPT)?
-            .success()
-        {
+        let look = format!("command -v {tool}");
+        if !host.run(&["sh", "-c", &look], SCRIPT)?.success() {
             return Err(Broken::Skipped(format!("the host has no {tool}")));
         }
     }
@@ -82,31 +101,14 @@ fn go(case: &Case, host: &Host, parts: &Parts, report: &mut Report) -> Result<()
     must(host, "check", SCRIPT)?;
     let mut early = Seen::default();
     early.look(&node)?;
-    if let Some(what) = early.anything() {
-        let why = format!("before the fault: {what}");
-        let is_noise = !early.has_acted() && early.running.is_empty();
-        return Err(if is_noise {
-            Broken::Disturbed(why)
-        } else {
-            Broken::Failed(why)
-        });
+    let Some(what) = early.anything() else {
+        return Ok(node);
+    };
+    let why = format!("before the fault: {what}");
+    if early.has_acted() || !early.running.is_empty() {
+        return Err(Broken::Failed(why));
     }
-    let fault = now();
-    must(host, "break", SCRIPT)?;
-    report.felt = failed(host, "check")?.is_some();
-    let mut seen = watch(case, &node)?;
-    report.tell(case, &seen, fault);
-    report.detected = detected(&node, fault)?;
-    judged(case, host, &seen, report)?;
-    if report.outcome == Outcome::Resolved && case.told.expect == Expect::Resolved {
-        in_time(case, report);
-        if case.told.replay && !report.is_failed() {
-            report.again = Some(again(case, host, &node, &seen)?);
-        }
-        seen.look(&node)?;
-        judged(case, host, &seen, report)?;
-    }
-    Ok(())
+    Err(Broken::Disturbed(why))
 }
 
 fn now() -> Timestamp {
@@ -117,10 +119,16 @@ fn now() -> Timestamp {
 /// Runs a script that has to end well.
 fn must(host: &Host, script: &str, bound: Duration) -> Result<(), String> {
     let ended = host.script(script, bound)?;
-    match ended.code {
-        Some(0) => Ok(()),
-        code => Err(format!("`{script}` ended with {code:?}\n{}", ended.said)),
+    if ended.success() {
+        return Ok(());
     }
+    let code = ended
+        .code
+        .map_or_else(|| "a signal".to_owned(), |c| c.to_string());
+    Err(format!(
+        "`{script}` ended with {code}\n{}",
+        ended.said.trim_end()
+    ))
 }
 
 /// What a script said if it did not end well.
@@ -184,7 +192,7 @@ fn judged(case: &Case, host: &Host, seen: &Seen, report: &mut Report) -> Result<
 
 fn in_time(case: &Case, report: &mut Report) {
     let within = case.told.within.as_secs_f64();
-    if let Some(took) = report.fixed.filter(|f| *f > within) {
+    if let Some(took) = report.fixed.filter(|f| *f > within && report.why.is_none()) {
         report.why = Some(format!("it took {took:.1} s, longer than {within} s"));
     }
 }

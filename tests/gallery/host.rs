@@ -159,7 +159,7 @@ impl Host {
         let out = fs::File::create(self.scratch.path(&file)).map_err(|e| e.to_string())?;
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.leader.to_string(), "--all", "--wd=/"])
+            .args(["--target", &self.leader.to_string(), "--all", "--wd"])
             .args(["timeout", "--kill-after=5", &bound.as_secs().to_string()])
             .args(argv)
             .env_clear()

@@ -168,7 +168,8 @@ pub(crate) fn result(passed: usize, failed: usize, took: Duration) -> bool {
 }
 
 fn median(reports: &[Report]) -> Option<f64> {
-    let mut seconds: Vec<f64> = reports.iter().filter_map(|r| r.fixed).collect();
+    let resolved = reports.iter().filter(|r| r.outcome == Outcome::Resolved);
+    let mut seconds: Vec<f64> = resolved.filter_map(|r| r.fixed).collect();
     seconds.sort_by(f64::total_cmp);
     let n = seconds.len();
     let middle = |i: usize| seconds.get(i).copied();
