@@ -15,6 +15,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+/// How long another may take to let go of the files.
+const LET_GO: Duration = Duration::from_secs(3);
 
 /// A part of the host's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +241,28 @@ fn write_again(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Opens sled's files. Whoever had them open may take a moment to let go of the lock: a process that
+/// is ending, or sled's own threads.
+fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
+    let begun = Instant::now();
+    loop {
+        let opened = sled::Config::new()
+            .path(path)
+            .cache_capacity(8 << 20)
+            .flush_every_ms(None)
+            .mode(sled::Mode::LowSpace)
+            .open();
+        match opened {
+            Err(sled::Error::Io(e))
+                if e.to_string().contains("could not acquire lock") && begun.elapsed() < LET_GO =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
 /// What is put under each key, or that it is removed.
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -278,12 +304,7 @@ impl Opened {
         }
         // sled asserts on some kinds of damage; an assertion is an answer too, not a crash.
         let opened = std::panic::catch_unwind(|| {
-            let db = sled::Config::new()
-                .path(path)
-                .cache_capacity(8 << 20)
-                .flush_every_ms(None)
-                .mode(sled::Mode::LowSpace)
-                .open()?;
+            let db = open_sled(path)?;
             let trees = Part::ALL
                 .iter()
                 .map(|p| db.open_tree(p.name()))
