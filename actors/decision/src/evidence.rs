@@ -18,12 +18,12 @@ const SERVICE: f64 = 1.1;
 const CONSUMER: f64 = 1.6;
 /// What a probe of the playbook says, found or not: one that all but settles it, and one that does
 /// not. What is missing tells more than what is there, since acting on it may do harm.
-const STRONG: (f64, f64) = (2.0, -3.0);
+const STRONG: (f64, f64) = (2.0, -4.0);
 const WEAK: (f64, f64) = (0.7, -0.9);
 /// All probes together say this much at most.
 const PROBES: (f64, f64) = (4.0, -6.0);
 /// However many fit, one that all but settles it against the playbook leaves no more than this.
-const REFUTED: f64 = -2.0;
+const REFUTED: f64 = -4.0;
 /// A further series or line of the same signature adds this share of the first.
 const FURTHER: f64 = 0.4;
 
