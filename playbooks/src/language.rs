@@ -58,6 +58,25 @@ pub struct Playbook {
     pub digest: Digest,
 }
 
+impl Playbook {
+    /// Checks before the run that ask of the host, its service and the parameters alone: they hold or
+    /// fail before anything has happened, and where one fails the playbook can't run at all.
+    pub fn standing_conditions(&self) -> impl Iterator<Item = (&Step, &Expr)> {
+        const STANDING: [&str; 3] = ["service", "params", "tags"];
+        self.pre_execution_checks.iter().filter_map(|step| {
+            let Action::Condition { condition } = &step.action else {
+                return None;
+            };
+            let stands = condition
+                .paths()
+                .iter()
+                .all(|path| STANDING.contains(&path[0].as_str()));
+            let counts = step.when.is_none() && step.fail_action != FailAction::Warn;
+            (stands && counts).then_some((step, condition))
+        })
+    }
+}
+
 /// What an incident that a playbook fits looks like.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Signature {

@@ -79,7 +79,7 @@ impl From<&Playbook> for Entry {
             logs: p.signature.logs.iter().filter_map(regex).collect(),
             idempotent: p.idempotent,
             max_route: p.max_route,
-            has_probes: !p.diagnose.is_empty(),
+            has_probes: !p.diagnose.is_empty() || p.standing_conditions().next().is_some(),
             is_person: false,
         }
     }

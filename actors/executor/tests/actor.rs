@@ -12,7 +12,7 @@ use hale_model::{
     Digest, Fence, IncidentState, OutcomeStatus, PlaybookName, Route, ServiceName, Stage,
 };
 use hale_playbooks::Expr;
-use hale_playbooks::language::{FailAction, Probe, Step, Weight};
+use hale_playbooks::language::{Action, FailAction, Probe, Step, Weight};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -300,6 +300,17 @@ async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
         probe("has_no_such_field", &["true"], Some("result.nothing > 1")),
         probe("takes_too_long", &["sleep", "30"], None),
     ];
+    let condition = |text: &str| Action::Condition {
+        condition: Expr::parse(text).unwrap(),
+    };
+    known.pre_execution_checks.extend([
+        step(
+            "it_can_be_restarted",
+            condition("has(service.restart_command)"),
+        ),
+        step("it_has_a_name", condition("has(service.name)")),
+        step("it_is_known_later", condition("steps.check.exit == 1")),
+    ]);
     let world = World::start(vec![known]).await;
     let begun = std::time::Instant::now();
     let names = ["revive", "unknown"].map(|n| PlaybookName::new(n).unwrap());
@@ -318,6 +329,7 @@ async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
     assert_eq!(
         found,
         [
+            ("it_can_be_restarted", Some(false)),
             ("there", Some(true)),
             ("not_there", Some(false)),
             ("fails", Some(false)),

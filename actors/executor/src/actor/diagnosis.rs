@@ -60,12 +60,12 @@ async fn diagnose(
     let mut running = JoinSet::new();
     let mut all: Vec<Diagnosed> = vec![];
     for (p, playbook) in playbooks.iter().enumerate() {
-        all.push((playbook.name.clone(), vec![]));
         let env = match settle(playbook, &before, &BTreeMap::new()) {
             Ok(params) => shared.env(&incident, &params).await,
             // A probe that reads none of them can still look.
             Err(_) => before.clone(),
         };
+        all.push((playbook.name.clone(), impossible(playbook, &env)));
         for (n, probe) in playbook.diagnose.iter().enumerate() {
             let (shared, context) = (Arc::clone(shared), context.clone());
             let (probe, env) = (probe.clone(), env.clone());
@@ -86,6 +86,22 @@ async fn diagnose(
         }
     }
     all
+}
+
+/// What keeps the playbook from running here at all, as findings against it. What merely allows it to
+/// run says nothing for it.
+fn impossible(playbook: &Playbook, env: &Env) -> Vec<Finding> {
+    let failing = playbook
+        .standing_conditions()
+        .filter(|(_, condition)| condition.holds(env) == Ok(false));
+    let finding = |(step, condition): (&Step, &hale_playbooks::Expr)| Finding {
+        probe: step.name.clone(),
+        found: Some(false),
+        is_strong: true,
+        saw: format!("`{}` does not hold", condition.as_str()),
+        took_ms: 0,
+    };
+    failing.map(finding).collect()
 }
 
 /// None if it does not apply here.
