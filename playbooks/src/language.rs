@@ -67,10 +67,9 @@ impl Playbook {
             let Action::Condition { condition } = &step.action else {
                 return None;
             };
-            let stands = condition
-                .paths()
-                .iter()
-                .all(|path| STANDING.contains(&path[0].as_str()));
+            let paths = condition.paths();
+            let mut roots = paths.iter().map(|path| path[0].as_str());
+            let stands = !paths.is_empty() && roots.all(|root| STANDING.contains(&root));
             let counts = step.when.is_none() && step.fail_action != FailAction::Warn;
             (stands && counts).then_some((step, condition))
         })

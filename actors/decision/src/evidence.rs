@@ -24,6 +24,8 @@ const WEAK: (f64, f64) = (0.7, -0.9);
 const PROBES: (f64, f64) = (4.0, -6.0);
 /// However many fit, one that all but settles it against the playbook leaves no more than this.
 const REFUTED: f64 = -4.0;
+/// What can't run here is not chosen, whatever speaks for it.
+const RULED_OUT: f64 = -50.0;
 /// A further series or line of the same signature adds this share of the first.
 const FURTHER: f64 = 0.4;
 
@@ -94,6 +96,9 @@ impl Evidence {
         }
         let most = if self.is_refuted { REFUTED } else { PROBES.0 };
         self.probes = self.probes.clamp(PROBES.1, most);
+        if findings.iter().any(|f| f.rules_out) {
+            self.probes = RULED_OUT;
+        }
     }
 }
 

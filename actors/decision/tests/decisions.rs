@@ -59,6 +59,7 @@ fn decide_after(
         probe: "look".into(),
         found: Some(found),
         is_strong: true,
+        rules_out: false,
         saw: "it was looked at".into(),
         took_ms: 1,
     };

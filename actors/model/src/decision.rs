@@ -53,6 +53,9 @@ pub struct Finding {
     pub found: Option<bool>,
     /// Whether it all but settles it.
     pub is_strong: bool,
+    /// Whether it keeps the playbook from running here at all.
+    #[serde(default)]
+    pub rules_out: bool,
     /// What was seen, for people.
     pub saw: String,
     /// How long it took, in milliseconds.

@@ -180,8 +180,13 @@ fn diagnosis(g: &Grounds<'_>) -> (Route, Gate) {
         }
     };
     let flip = "the host being in the state that the playbook's `diagnose` looks for";
+    // A human's consent would not make it run either.
+    let left = match findings.iter().any(|f| f.rules_out) {
+        true => Route::Escalate,
+        false => Route::Ask,
+    };
     gate(
-        Route::Ask,
+        left,
         "diagnosis",
         against.is_none(),
         value,

@@ -98,6 +98,7 @@ fn impossible(playbook: &Playbook, env: &Env) -> Vec<Finding> {
         probe: step.name.clone(),
         found: Some(false),
         is_strong: true,
+        rules_out: true,
         saw: format!("`{}` does not hold", condition.as_str()),
         took_ms: 0,
     };
@@ -140,6 +141,7 @@ async fn find(shared: &Shared, context: &Context, probe: &Probe, env: Env) -> Op
         probe: step.name.clone(),
         found: meaning(&line, expected.map(|(_, held)| held)),
         is_strong: probe.weight == Weight::Strong,
+        rules_out: false,
         saw: crate::plan::cut(&saw, MAX_SAW_BYTES),
         took_ms: begun.elapsed().as_millis() as u64,
     })
