@@ -34,7 +34,7 @@ pub struct Entry {
     pub idempotent: bool,
     /// The most it may do unattended.
     pub max_route: Route,
-    /// Whether it can be asked on the host whether it fits.
+    /// Whether the host can be asked whether it fits, and could run there at all.
     pub has_probes: bool,
     /// Whether it stands for "hand it to a person".
     pub is_person: bool,
@@ -79,7 +79,7 @@ impl From<&Playbook> for Entry {
             logs: p.signature.logs.iter().filter_map(regex).collect(),
             idempotent: p.idempotent,
             max_route: p.max_route,
-            has_probes: !p.diagnose.is_empty() || p.standing_conditions().next().is_some(),
+            has_probes: true,
             is_person: false,
         }
     }

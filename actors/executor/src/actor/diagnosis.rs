@@ -4,12 +4,12 @@
 use super::State;
 use super::manual::look;
 use super::shared::{Shared, entropy, wall};
-use crate::actions::Context;
+use crate::actions::{Context, templates};
 use crate::env;
 use crate::journal::Phase;
 use crate::run::Perform;
 use hale_model::{ExecutionId, Finding, Incident, LogLine, PlaybookName, StepStatus};
-use hale_playbooks::language::{Probe, Step, Weight};
+use hale_playbooks::language::{FailAction, Probe, Step, Weight};
 use hale_playbooks::{Env, Playbook, settle};
 use ractor::RpcReplyPort;
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub type Diagnosed = (PlaybookName, Vec<Finding>);
 
 /// No probe may take longer, whatever its playbook says.
 const AT_MOST: Duration = Duration::from_secs(5);
+/// So many reasons why it can't run are told.
+const MAX_LACKING: usize = 3;
 /// What people are shown of what was seen, in bytes.
 const MAX_SAW_BYTES: usize = 200;
 
@@ -93,16 +95,47 @@ async fn diagnose(
 fn impossible(playbook: &Playbook, env: &Env) -> Vec<Finding> {
     let failing = playbook
         .standing_conditions()
-        .filter(|(_, condition)| condition.holds(env) == Ok(false));
-    let finding = |(step, condition): (&Step, &hale_playbooks::Expr)| Finding {
+        .filter(|(_, condition)| condition.holds(env) == Ok(false))
+        .map(|(step, condition)| (step, format!("`{}` does not hold", condition.as_str())));
+    let always = |step: &&Step| step.when.is_none() && step.fail_action != FailAction::Warn;
+    let parts = [
+        &playbook.pre_execution_checks,
+        &playbook.steps,
+        &playbook.verification,
+    ];
+    let lacking = parts
+        .into_iter()
+        .flatten()
+        .filter(always)
+        .filter_map(|step| Some((step, lacks(step, env)?)));
+    let finding = |(step, saw): (&Step, String)| Finding {
         probe: step.name.clone(),
         found: Some(false),
         is_strong: true,
         rules_out: true,
-        saw: format!("`{}` does not hold", condition.as_str()),
+        saw,
         took_ms: 0,
     };
-    failing.map(finding).collect()
+    failing
+        .chain(lacking)
+        .take(MAX_LACKING)
+        .map(finding)
+        .collect()
+}
+
+/// What a step that runs in any case needs and the configuration does not say.
+fn lacks(step: &Step, env: &Env) -> Option<String> {
+    let is_known = |path: &Vec<String>| ["service", "params", "tags"].contains(&path[0].as_str());
+    templates(&step.action).into_iter().find_map(|template| {
+        let is_standing = template.expressions().into_iter().all(|text| {
+            hale_playbooks::Expr::parse(text).is_ok_and(|expr| expr.paths().iter().all(is_known))
+        });
+        let missing = is_standing.then(|| template.render(env).err()).flatten()?;
+        Some(format!(
+            "`{}` has no value here: {missing}",
+            template.as_str()
+        ))
+    })
 }
 
 /// None if it does not apply here.
