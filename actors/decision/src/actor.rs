@@ -270,7 +270,7 @@ impl State {
         let Some(incident) = self.correlator.open().find(|i| i.id == *id).cloned() else {
             return;
         };
-        if self.known.is_decided_enough(id) {
+        if self.known.is_decided_enough(id) || self.known.is_being_mended(id, incident.updated_at) {
             return;
         }
         self.deciding.insert(id.clone(), false);

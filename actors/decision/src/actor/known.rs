@@ -1,15 +1,19 @@
 //! The incidents that can be asked for, with their decisions: a bounded memory.
 
 use super::{Decided, Kept};
-use hale_model::{Decision, Incident, IncidentId, IncidentState};
+use hale_model::{Decision, Incident, IncidentId, IncidentState, Route, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// How many incidents are remembered; the oldest resolved one is forgotten first.
 const MAX_KNOWN: usize = 256;
 /// How many decisions of one incident are remembered and made: an incident that changes on and on
 /// is not understood better by deciding again.
 const MAX_DECISIONS: usize = 8;
+
+/// How long a run is given before what it changes is decided on anew.
+const MENDING: Duration = Duration::from_secs(60);
 
 /// An incident with its decisions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,6 +105,12 @@ impl KnownIncidents {
         self.0
             .get(id)
             .is_some_and(|k| k.decisions.len() >= MAX_DECISIONS)
+    }
+
+    /// Whether a playbook was just chosen to run: what changes while it does is its own doing.
+    pub(super) fn is_being_mended(&self, id: &IncidentId, now: Timestamp) -> bool {
+        let last = self.0.get(id).and_then(|k| k.decisions.last());
+        last.is_some_and(|d| d.route == Route::Execute && now.since(d.at) < MENDING)
     }
 
     pub(super) fn incident(&self, id: &IncidentId) -> Option<&Incident> {
