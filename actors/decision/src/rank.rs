@@ -134,12 +134,14 @@ impl Ranker {
         self.weigh(query, &asked, candidates, c)
     }
 
-    /// The candidates whose probes are worth running, the likeliest first.
-    pub fn to_probe(&self, ranking: &Ranking) -> Vec<usize> {
+    /// The candidates whose probes are worth running, the likeliest first; those that were `asked`
+    /// before have answered.
+    pub fn to_probe(&self, ranking: &Ranking, asked: &BTreeSet<usize>) -> Vec<usize> {
         let likely = ranking.playbooks.iter().take(PROBED);
         let likely = likely.filter(|k| k.probability >= PROBED_FROM);
         let probed = likely.filter(|k| self.entries[k.entry].has_probes);
-        probed.map(|k| k.entry).collect()
+        let probed = probed.map(|k| k.entry);
+        probed.filter(|entry| !asked.contains(entry)).collect()
     }
 
     /// The same candidates after their probes have found what they found, by entry.

@@ -9,7 +9,7 @@ use crate::embed::{BadModel, Embedder};
 use crate::rank::{Ranker, Ranking};
 use hale_model::ledger::History;
 use hale_model::{Consumer, Finding, Incident, Route};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const CONSUMERS_WITHIN: Duration = Duration::from_secs(2);
 const LEDGER_WITHIN: Duration = Duration::from_secs(3);
 /// The probes bound themselves; this is for an executor that does not answer.
 const PROBES_WITHIN: Duration = Duration::from_secs(8);
+/// How often further candidates are looked at.
+const PROBE_ROUNDS: usize = 3;
 /// For how many of an incident's series the consumers are asked.
 const ASKED_SERIES: usize = 3;
 
@@ -62,8 +64,18 @@ impl Deciding {
             .await
             .map_err(NoDecision::Search)?
             .map_err(NoDecision::Model)?;
-        let findings = findings(&incident, &ranker, &ranking, &ports).await;
-        let ranking = ranker.diagnosed(&query, ranking, findings, coefficients);
+        let mut ranking = ranking;
+        let mut asked = BTreeSet::new();
+        // Where the likeliest are refuted others take their place, and are looked at too.
+        for _ in 0..PROBE_ROUNDS {
+            let probed = ranker.to_probe(&ranking, &asked);
+            if probed.is_empty() {
+                break;
+            }
+            asked.extend(&probed);
+            let findings = findings(&incident, &ranker, probed, &ports).await;
+            ranking = ranker.diagnosed(&query, ranking, findings, coefficients);
+        }
         let (history, policy) = ledger(&incident, &ranker, &ranking, &ports).await;
         let mut decision = confidence::route(&Grounds {
             incident: &incident,
@@ -104,13 +116,9 @@ async fn consumers(incident: &Incident, ports: &Ports) -> Vec<Consumer> {
 async fn findings(
     incident: &Incident,
     ranker: &Ranker,
-    ranking: &Ranking,
+    probed: Vec<usize>,
     ports: &Ports,
 ) -> BTreeMap<usize, Vec<Finding>> {
-    let probed = ranker.to_probe(ranking);
-    if probed.is_empty() {
-        return BTreeMap::new();
-    }
     let name = |entry: &usize| ranker.entries()[*entry].name.clone();
     let asked = DiagnosisAsked {
         incident: incident.clone(),
