@@ -17,8 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Up to so many entries all are scored; of more, the best of each search.
 const SCORE_ALL_UP_TO: usize = 1024;
 /// How many of the likeliest are looked at on the host, and how likely they must be for it.
-const PROBED: usize = 8;
-const PROBED_FROM: f64 = 0.005;
+const PROBED: usize = 16;
+const PROBED_FROM: f64 = 0.0005;
+/// Who takes the place of refuted ones must be likelier, for the decision waits once more.
+const PROBED_LATER_FROM: f64 = 0.05;
 /// How many candidates each search brings beyond that.
 const SHORTLIST: usize = 64;
 
@@ -137,8 +139,13 @@ impl Ranker {
     /// The candidates whose probes are worth running, the likeliest first; those that were `asked`
     /// before have answered.
     pub fn to_probe(&self, ranking: &Ranking, asked: &BTreeSet<usize>) -> Vec<usize> {
+        let from = if asked.is_empty() {
+            PROBED_FROM
+        } else {
+            PROBED_LATER_FROM
+        };
         let likely = ranking.playbooks.iter().take(PROBED);
-        let likely = likely.filter(|k| k.probability >= PROBED_FROM);
+        let likely = likely.filter(|k| k.probability >= from);
         let probed = likely.filter(|k| self.entries[k.entry].has_probes);
         let probed = probed.map(|k| k.entry);
         probed.filter(|entry| !asked.contains(entry)).collect()
