@@ -256,7 +256,7 @@ fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
             Err(sled::Error::Io(e))
                 if e.to_string().contains("could not acquire lock") && begun.elapsed() < LET_GO =>
             {
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::park_timeout(Duration::from_millis(20));
             }
             other => return other,
         }

@@ -17,7 +17,6 @@ pub mod limits;
 pub mod lines;
 pub mod mask;
 mod plugin;
-mod program;
 pub mod rates;
 pub mod sensors;
 pub mod severity;

@@ -1,9 +1,8 @@
 //! The operator's own checks: programs that speak as monitoring plugins do.
 
-use super::{Found, event};
+use super::{Found, event, program};
 use crate::config::CheckConfig;
 use crate::plugin::{self, State};
-use crate::program;
 use hale_model::{EventSource, Harm, Level, Sample, SeriesKey, Timestamp};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;

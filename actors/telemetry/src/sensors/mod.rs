@@ -9,6 +9,7 @@ pub mod logs;
 pub mod mounts;
 pub mod postgres;
 pub mod process;
+mod program;
 pub mod redis;
 pub mod statsd;
 pub mod system;

@@ -1,8 +1,7 @@
 //! The units of systemd: those that failed, and whether the host's services run.
 
-use super::{Found, event};
+use super::{Found, event, program};
 use crate::config::ServiceConfig;
-use crate::program;
 use hale_model::{EventSource, Harm, Level, Sample, SeriesKey, ServiceName, Timestamp};
 use std::path::Path;
 use std::time::{Duration, Instant};
