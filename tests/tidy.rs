@@ -53,10 +53,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("foca", &["node/membership/"]),
     ("ractor_cluster", &["node/gateway/"]),
     ("openraft", &["node/consensus/"]),
-    (
-        "raft_log",
-        &["node/consensus/src/store.rs", "node/consensus/src/store/"],
-    ),
+    ("raft_log", &["node/consensus/src/store/legacy.rs"]),
+    ("crc32fast", &["node/consensus/src/store/wal/frame.rs"]),
     (
         "sled",
         &[

@@ -67,6 +67,15 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// How many threads the port and the group want: two, or one where the machine has but two
+/// processors. A write's way is short steps one after the other; where a second thread has no
+/// processor of its own, it costs each of them a wake-up and helps none.
+#[must_use]
+pub fn threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 2).clamp(1, 2)
+}
+
 /// Why the ledger can't be started or founded.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsensusError {
@@ -123,7 +132,7 @@ impl Consensus {
             Some(threads) => (threads.clone(), None),
             None => {
                 let own = Builder::new_multi_thread()
-                    .worker_threads(2)
+                    .worker_threads(threads())
                     .thread_name("hale-raft")
                     .enable_all()
                     .build()

@@ -119,7 +119,7 @@ pub(crate) struct Threads {
 impl Threads {
     fn start() -> Result<Self, ClusterError> {
         let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
+            .worker_threads(hale_consensus::threads())
             .thread_name("hale-net")
             .enable_all()
             .build()

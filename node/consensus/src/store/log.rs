@@ -1,75 +1,29 @@
-//! The Raft log on disk, and the one home of raft-log: entries, the vote, how far was committed.
+//! The Raft log on disk, as openraft wants it: entries, the vote, how far was committed.
 
-mod words;
-
-use self::words::{WalId, WalVote, Words};
-use super::syncs::{InFlight, Syncs};
-use super::{StoreError, fatal, locked, write_by};
+use super::legacy;
+use super::syncs::Syncs;
+use super::wal::{OpenError, Wal};
+use super::words::{WalId, WalVote};
+use super::{StoreError, fatal, locked};
 use crate::types::{LogEntry, LogId, StorageError, Types, Vote};
 use hale_model::wire;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, LogState, OptionalSend, RaftLogReader};
-use raft_log::api::raft_log_writer::RaftLogWriter;
-use raft_log::{Callback, RaftLog};
 use std::fmt::Debug;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A chunk of the log is one file; those that hold only purged entries are deleted.
-const CHUNK_BYTES: usize = 16 << 20;
-const CHUNK_RECORDS: usize = 64 << 10;
-/// Entries of closed chunks that stay in memory for followers that lag a little.
-const CACHE_BYTES: usize = 8 << 20;
 /// The most bytes one replication request takes from the log; a frame holds 16 MiB.
 const MAX_READ_BYTES: usize = 6 << 20;
 
 /// How soon it is written down how far was committed.
 const NOTED_WITHIN: Duration = Duration::from_millis(50);
-
-/// Who waits for the disk.
-enum Flushed {
-    /// Raft itself, unless it was told to go on.
-    Raft(Option<LogFlushed<Types>>, InFlight),
-    Caller(oneshot::Sender<io::Result<()>>),
-    Thread(mpsc::Sender<io::Result<()>>),
-}
-
-impl Callback for Flushed {
-    fn send(self, result: io::Result<()>) {
-        match self {
-            Self::Raft(callback, in_flight) => {
-                in_flight.done(&result);
-                if let Some(callback) = callback {
-                    callback.log_io_completed(result);
-                }
-            }
-            Self::Caller(sender) => drop(sender.send(result)),
-            Self::Thread(sender) => drop(sender.send(result)),
-        }
-    }
-}
-
-impl raft_log::Types for Words {
-    type LogId = WalId;
-    type LogPayload = Vec<u8>;
-    type Vote = WalVote;
-    type Callback = Flushed;
-    type UserData = Vec<u8>;
-
-    fn log_index(id: &WalId) -> u64 {
-        id.index
-    }
-
-    fn payload_size(payload: &Vec<u8>) -> u64 {
-        payload.len() as u64
-    }
-}
 
 /// How long the log's disk takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,7 +57,7 @@ pub(crate) struct Ends {
 pub(crate) struct LogStore {
     path: PathBuf,
     /// Empty once closed.
-    wal: Arc<Mutex<Option<RaftLog<Words>>>>,
+    wal: Arc<Mutex<Option<Arc<Wal>>>>,
     syncs: Syncs,
     notes_soon: Arc<AtomicBool>,
     /// This node's number in the group.
@@ -115,21 +69,8 @@ impl LogStore {
     /// acknowledged and is dropped; any other damage is an error. `me` is whose log it is.
     pub(crate) fn open(path: &Path, me: u64) -> Result<Self, StoreError> {
         fs::create_dir_all(path).map_err(StoreError::io(path))?;
-        write_tail_again(path).map_err(StoreError::io(path))?;
-        let mut config = raft_log::Config::new(path.display());
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
-        config.wal.chunk_max_records = Some(CHUNK_RECORDS);
-        config.wal.read_buffer_size = Some(1 << 20);
-        // The proposer packs what waits; waiting again here would only add latency.
-        config.wal.flush_batch_wait = Some(Duration::ZERO);
-        config.log_cache_capacity = Some(CACHE_BYTES);
-        let wal = RaftLog::open(Arc::new(config)).map_err(|e| match e.kind() {
-            io::ErrorKind::WouldBlock => StoreError::InUse {
-                path: path.to_owned(),
-            },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => StoreError::io(path)(e),
-            _ => StoreError::damaged(path, e),
-        })?;
+        legacy::move_over(path)?;
+        let wal = Arc::new(Wal::open(path).map_err(|e| open_error(path, e))?);
         Ok(Self {
             path: path.to_owned(),
             wal: Arc::new(Mutex::new(Some(wal))),
@@ -141,34 +82,37 @@ impl LogStore {
 
     /// Lets go of the files, whoever else still holds a clone.
     pub(crate) fn close(&self) {
-        // What can't be written any more was a hint.
-        let _ = self.with(|wal| wal.flush(false, None));
-        let wal = locked(&self.wal).take();
-        drop(wal);
+        if let Some(wal) = locked(&self.wal).take() {
+            wal.close();
+        }
     }
 
     pub(crate) fn last(&self) -> Option<LogId> {
-        let last = |wal: &mut RaftLog<Words>| Ok(wal.log_state().last().copied());
-        self.with(last).ok().flatten().map(LogId::from)
+        self.wal().ok()?.last().map(LogId::from)
     }
 
     pub(crate) fn has_vote(&self) -> bool {
-        self.with(|wal| Ok(wal.log_state().vote().is_some()))
-            .unwrap_or(false)
+        self.wal().is_ok_and(|wal| wal.vote().is_some())
     }
 
     pub(crate) fn sync_times(&self) -> SyncTimes {
-        let stat = |wal: &mut RaftLog<Words>| Ok(wal.stat().flush_metrics);
-        let Ok(m) = self.with(stat) else {
+        let Ok(wal) = self.wal() else {
             return SyncTimes::default();
         };
+        let times = wal.times();
+        let mut newest: Vec<u64> = times.newest.into();
+        newest.sort_unstable();
+        let percentile = |p: usize| {
+            let at = (newest.len() * p).div_ceil(100).saturating_sub(1);
+            newest.get(at).copied().unwrap_or(0)
+        };
         SyncTimes {
-            count: m.sync_batch_count,
-            total_us: m.sync_us,
-            p50_us: m.sync_percentiles.p50_us,
-            p99_us: m.sync_percentiles.p99_us,
-            max_us: m.sync_max_us,
-            written_bytes: m.write_bytes,
+            count: times.count,
+            total_us: times.total_us,
+            p50_us: percentile(50),
+            p99_us: percentile(99),
+            max_us: times.max_us,
+            written_bytes: times.written_bytes,
         }
     }
 
@@ -178,29 +122,22 @@ impl LogStore {
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.with(|wal| Ok(wal.on_disk_size())).unwrap_or(0)
+        self.wal().map_or(0, |wal| wal.bytes())
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<T>) -> io::Result<T> {
-        match locked(&self.wal).as_mut() {
-            Some(wal) => f(wal),
-            None => Err(io::Error::other(format!(
-                "the log in {} is closed",
-                self.path.display()
-            ))),
-        }
+    fn wal(&self) -> io::Result<Arc<Wal>> {
+        let closed = || io::Error::other(format!("the log in {} is closed", self.path.display()));
+        locked(&self.wal).clone().ok_or_else(closed)
     }
 
     /// Writes and waits for the disk.
-    async fn durably(
-        &self,
-        f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<()>,
-    ) -> io::Result<()> {
+    async fn durably(&self, f: impl FnOnce(&Wal) -> io::Result<()>) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
-        self.with(|wal| {
-            f(wal)?;
-            wal.flush(true, Some(Flushed::Caller(done)))
-        })?;
+        {
+            let wal = self.wal()?;
+            f(&wal)?;
+            wal.sync(Some(Box::new(move |result| drop(done.send(result)))))?;
+        }
         wait.await
             .map_err(|_| io::Error::other("the log's writer stopped"))?
     }
@@ -215,31 +152,20 @@ impl LogStore {
             tokio::time::sleep(NOTED_WITHIN).await;
             this.notes_soon.store(false, Ordering::Relaxed);
             // A log that is closed by now has written it.
-            let _ = this.with(|wal| wal.flush(false, None));
+            if let Ok(wal) = this.wal() {
+                let _ = wal.sync(None);
+            }
         });
-    }
-
-    /// As [`LogStore::durably`], for a node that is stopped: its one thread waits.
-    fn at_rest(&self, f: impl FnOnce(&mut RaftLog<Words>) -> io::Result<()>) -> io::Result<()> {
-        let (done, wait) = mpsc::channel();
-        self.with(|wal| {
-            f(wal)?;
-            wal.flush(true, Some(Flushed::Thread(done)))
-        })?;
-        wait.recv()
-            .map_err(|_| io::Error::other("the log's writer stopped"))?
     }
 
     /// What the log of a stopped node says of itself.
     pub(crate) fn ends(&self) -> io::Result<Ends> {
-        self.with(|wal| {
-            let state = wal.log_state();
-            Ok(Ends {
-                vote: state.vote().copied().map(Vote::from),
-                purged: state.purged().copied().map(LogId::from),
-                committed: state.committed().copied().map(LogId::from),
-                last: state.last().copied().map(LogId::from),
-            })
+        let wal = self.wal()?;
+        Ok(Ends {
+            vote: wal.vote().map(Vote::from),
+            purged: wal.purged().map(LogId::from),
+            committed: wal.committed().map(LogId::from),
+            last: wal.last().map(LogId::from),
         })
     }
 
@@ -250,72 +176,51 @@ impl LogStore {
 
     /// Gives a stopped node's log a vote, and puts an entry at its end. The vote is on the disk
     /// first: no log ends in a term that its node has not voted in. Where the log ends elsewhere,
-    /// what is before the entry is taken for purged.
+    /// what is before the entry is taken for purged. The caller's thread waits for the disk.
     pub(crate) fn continue_with(&self, vote: Vote, entry: &LogEntry) -> io::Result<()> {
-        let vote = WalVote::from(vote);
-        self.at_rest(|wal| wal.save_vote(vote).map(drop))?;
+        let wal = self.wal()?;
+        wal.save_vote(WalVote::from(vote))?;
+        wal.sync_and_wait()?;
         let (id, payload) = encode(entry)?;
-        self.at_rest(|wal| {
-            let before = id.index.saturating_sub(1);
-            if wal.log_state().last().map(|last| last.index) != Some(before) {
-                wal.purge(WalId {
-                    index: before,
-                    ..id
-                })?;
-            }
-            wal.append([(id, payload)]).map(drop)
-        })
+        let before = id.index.saturating_sub(1);
+        if wal.last().map(|last| last.index) != Some(before) {
+            wal.purge(WalId {
+                index: before,
+                ..id
+            })?;
+        }
+        wal.append(vec![(id, payload)])?;
+        wal.sync_and_wait()
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<LogEntry>> {
-        self.with(|wal| {
-            let (mut entries, mut bytes) = (vec![], 0);
-            for record in wal.read(from, to) {
-                let (id, payload) = record?;
-                bytes += payload.len();
-                if bytes > max_bytes && !entries.is_empty() {
-                    break;
-                }
-                let payload: EntryPayload<Types> = wire::decode(&payload)
-                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-                entries.push(LogEntry {
-                    log_id: id.into(),
-                    payload,
-                });
-            }
-            Ok(entries)
-        })
+        let found = self.wal()?.read(from, to, max_bytes)?;
+        let entries = found.into_iter().map(|(id, payload)| {
+            let payload: EntryPayload<Types> = wire::decode(&payload)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            Ok(LogEntry {
+                log_id: id.into(),
+                payload,
+            })
+        });
+        entries.collect()
     }
 }
 
-/// After a sync that failed, the kernel may show bytes that are not on the disk and never write
-/// them (the page is marked clean). So what a new start is about to trust, the newest two files, is
-/// written to new files and synced.
-fn write_tail_again(dir: &Path) -> io::Result<()> {
-    let files: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|f| f.map(|f| f.path())).collect();
-    let mut files = files?;
-    files.retain(|f| f.extension().is_some_and(|e| e == "wal"));
-    files.sort();
-    for file in files.iter().rev().take(2) {
-        // Beside the directory: raft-log warns of every file in it that is not its own.
-        write_by(&dir.with_extension("new"), file, &fs::read(file)?)?;
+pub(super) fn open_error(path: &Path, error: OpenError) -> StoreError {
+    match error {
+        OpenError::InUse => StoreError::InUse {
+            path: path.to_owned(),
+        },
+        OpenError::Io(e) => StoreError::io(path)(e),
+        OpenError::Damaged(file, what) => StoreError::damaged(&file, what),
     }
-    File::open(dir)?.sync_all()
 }
 
 fn encode(entry: &LogEntry) -> io::Result<(WalId, Vec<u8>)> {
     let payload =
         wire::encode(&entry.payload).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
     Ok((entry.log_id.into(), payload))
-}
-
-/// Drops the entries from `index` on. raft-log wants to be told the entry that stays last; where
-/// none stays, that is what was purged.
-fn truncate(wal: &mut RaftLog<Words>, index: u64) -> io::Result<()> {
-    let keeps_some = wal.read(0, index).next().is_some();
-    let purged = wal.log_state().purged().map_or(0, |p| p.index + 1);
-    wal.truncate(if keeps_some { index } else { purged })
-        .map(drop)
 }
 
 fn write_error(e: io::Error) -> StorageError {
@@ -359,14 +264,11 @@ impl RaftLogStorage<Types> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
-        self.with(|wal| {
-            let state = wal.log_state();
-            Ok(LogState {
-                last_purged_log_id: state.purged().copied().map(LogId::from),
-                last_log_id: state.last().copied().map(LogId::from),
-            })
+        let wal = self.wal().map_err(read_error)?;
+        Ok(LogState {
+            last_purged_log_id: wal.purged().map(LogId::from),
+            last_log_id: wal.last().map(LogId::from),
         })
-        .map_err(read_error)
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -375,7 +277,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let vote = WalVote::from(*vote);
-        let saved = self.durably(|wal| wal.save_vote(vote).map(drop)).await;
+        let saved = self.durably(|wal| wal.save_vote(vote)).await;
         saved.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Write, e))
     }
 
@@ -383,9 +285,9 @@ impl RaftLogStorage<Types> for LogStore {
     /// elected. But what a leader replicated may be gone from its own disk after a crash, and
     /// another entry must not take its place in the same term: it has to be elected again.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
-        let vote = self.with(|wal| Ok(wal.log_state().vote().copied()));
-        let vote = vote.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Read, e))?;
-        Ok(vote.map(|mut vote| {
+        let wal = self.wal();
+        let wal = wal.map_err(|e| fatal(ErrorSubject::Vote, ErrorVerb::Read, e))?;
+        Ok(wal.vote().map(|mut vote| {
             vote.committed &= vote.node != self.me;
             Vote::from(vote)
         }))
@@ -399,21 +301,18 @@ impl RaftLogStorage<Types> for LogStore {
             return Ok(());
         };
         self.syncs.reached(id.index).await.map_err(write_error)?;
-        self.with(|wal| {
-            let state = wal.log_state();
-            if Some(&id) > state.last() || Some(&id) <= state.committed() {
-                return Ok(());
-            }
-            wal.commit(id).map(drop)
-        })
-        .map_err(write_error)?;
+        let wal = self.wal().map_err(write_error)?;
+        if Some(id) > wal.last() || Some(id) <= wal.committed() {
+            return Ok(());
+        }
+        wal.commit(id).map_err(write_error)?;
         self.note_soon();
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        let committed = self.with(|wal| Ok(wal.log_state().committed().copied()));
-        committed.map(|c| c.map(LogId::from)).map_err(read_error)
+        let wal = self.wal().map_err(read_error)?;
+        Ok(wal.committed().map(LogId::from))
     }
 
     async fn append<I>(
@@ -430,45 +329,52 @@ impl RaftLogStorage<Types> for LogStore {
         let first = records.first().map_or(u64::MAX, |(id, _)| id.index);
         let last = records.last().map(|(id, _)| id.index);
         let in_flight = self.syncs.begin(first, last);
-        self.with(|wal| {
-            // Whoever leads this term makes the entry now: its own disk may work while the
-            // others' do. Any other answers its leader with this.
-            let leads = |vote: &WalVote| {
-                let last = records.last().map(|(id, _)| id.term);
-                vote.committed && vote.node == self.me && Some(vote.term) == last
-            };
-            let leads = wal.log_state().vote().is_some_and(leads);
-            // What was purged is applied and in a snapshot: there is nothing to write again.
-            let purged = wal.log_state().purged().map(|p| p.index);
-            records.retain(|(id, _)| Some(id.index) > purged);
+        let wal = self.wal().map_err(write_error)?;
+        // Whoever leads this term makes the entry now: its own disk may work while the others' do.
+        // Any other answers its leader with this.
+        let term = records.last().map(|(id, _)| id.term);
+        let leads =
+            |vote: WalVote| vote.committed && vote.node == self.me && Some(vote.term) == term;
+        let leads = wal.vote().is_some_and(leads);
+        // What was purged is applied and in a snapshot: there is nothing to write again.
+        let purged = wal.purged().map(|p| p.index);
+        records.retain(|(id, _)| Some(id.index) > purged);
+        let written = || -> io::Result<()> {
             // What begins before the log's end replaces the end (Raft §5.3).
             if let Some((first, _)) = records.first()
-                && wal
-                    .log_state()
-                    .last()
-                    .is_some_and(|last| first.index <= last.index)
+                && wal.last().is_some_and(|last| first.index <= last.index)
             {
-                truncate(wal, first.index)?;
+                wal.truncate(first.index)?;
             }
-            wal.append(records)?;
-            if leads {
-                wal.flush(true, Some(Flushed::Raft(None, in_flight)))?;
-                callback.log_io_completed(Ok(()));
-                return Ok(());
+            wal.append(records)
+        };
+        written().map_err(write_error)?;
+        let (told, at_once) = if leads {
+            (None, Some(callback))
+        } else {
+            (Some(callback), None)
+        };
+        wal.sync(Some(Box::new(move |result| {
+            in_flight.done(&result);
+            if let Some(told) = told {
+                told.log_io_completed(result);
             }
-            wal.flush(true, Some(Flushed::Raft(Some(callback), in_flight)))
-        })
-        .map_err(write_error)
+        })))
+        .map_err(write_error)?;
+        if let Some(callback) = at_once {
+            callback.log_io_completed(Ok(()));
+        }
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.durably(|wal| truncate(wal, log_id.index))
+        self.durably(|wal| wal.truncate(log_id.index))
             .await
             .map_err(write_error)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.durably(|wal| wal.purge(log_id.into()).map(drop))
+        self.durably(|wal| wal.purge(log_id.into()))
             .await
             .map_err(write_error)
     }

@@ -1,4 +1,4 @@
-//! The cluster's state on disk: the Raft log (`log`, the home of raft-log), the applied state
+//! The cluster's state on disk: the Raft log (`log`, on the write-ahead log of `wal`), the applied state
 //! (`state`, the home of sled), the newest snapshot (`snapshot`), and the state machine that ties
 //! them to the chain (`machine`).
 //!
@@ -8,6 +8,7 @@
 //! the chain, the log is never purged past the state, and a crash costs the re-application of the
 //! log's end, which makes the very same entries again.
 
+mod legacy;
 pub(crate) mod log;
 pub(crate) mod machine;
 pub(crate) mod snapshot;
@@ -15,6 +16,8 @@ pub(crate) mod state;
 pub(crate) mod syncs;
 #[cfg(test)]
 mod tests;
+mod wal;
+mod words;
 
 use crate::ledger::StateError;
 use hale_model::NodeId;
@@ -112,7 +115,9 @@ impl StoreError {
     }
 }
 
-pub(crate) const FORMAT: &str = "hale consensus 1";
+pub(crate) const FORMAT: &str = "hale consensus 2";
+/// The one before, whose log was another's: it is taken over.
+const FORMAT_BEFORE: &str = "hale consensus 1";
 
 /// Makes the directory, or checks that it is this node's, of this cluster, of a known format. It is
 /// in use until the file that is given back is dropped.
@@ -141,7 +146,7 @@ pub(crate) fn claim(dir: &Path, node: NodeId, cluster: u64) -> Result<File, Stor
         .trim_end()
         .split_once('\n')
         .unwrap_or((text.trim(), ""));
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_BEFORE {
         let found = format.chars().take(40).collect();
         return Err(StoreError::Newer { path, found });
     }
@@ -152,6 +157,11 @@ pub(crate) fn claim(dir: &Path, node: NodeId, cluster: u64) -> Result<File, Stor
             found,
             expected: mine,
         });
+    }
+    if format == FORMAT_BEFORE {
+        // From here on an older binary says that it is older.
+        let text = format!("{FORMAT}\n{mine}\n");
+        write_file(&path, text.as_bytes()).map_err(StoreError::io(&path))?;
     }
     Ok(lock)
 }

@@ -26,12 +26,12 @@ fn seconds(text: &str) -> Duration {
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    // As the product runs: two threads for the port and the group, two for all else.
+    // As the product runs: two threads, and those of the port and the group.
     let threads = |n| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(n).enable_all().build().unwrap()
     };
-    let (runtime, net) = (threads(2), threads(2));
+    let (runtime, net) = (threads(2), threads(hale_consensus::threads()));
     match args[..] {
         ["hale-node", number, port, dir] => runtime.block_on(hale::node(
             number.parse().unwrap(),
