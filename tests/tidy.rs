@@ -32,7 +32,11 @@ const HOMES: &[(&str, &[&str])] = &[
         &["actors/model/src/canonical.rs"],
     ),
     ("ed25519_dalek", &["actors/model/src/crypto.rs"]),
-    ("sha2", &["actors/model/src/crypto.rs"]),
+    ("curve25519_dalek", &["actors/model/src/crypto/together.rs"]),
+    (
+        "sha2",
+        &["actors/model/src/crypto.rs", "actors/model/src/crypto/"],
+    ),
     ("cel", &["playbooks/src/expr.rs", "playbooks/src/expr/"]),
     ("serde_saphyr", &["playbooks/src/"]),
     ("procfs", &["actors/telemetry/src/sensors/"]),

@@ -85,6 +85,11 @@ async fn keep(
 /// What is not taken now is proposed again by the machine.
 async fn perform(shell: &Shell, effect: Effect) {
     let command = match &effect {
+        Effect::Propose(command)
+            if matches!(**command, Command::Rules { .. }) && !all_run_this_release(shell) =>
+        {
+            None
+        }
         Effect::Propose(command) => Some(command.as_ref().clone()),
         Effect::CloseApproval(id) => closing(shell, id),
         Effect::CloseOrphan(fence) => abandoning(shell, *fence),
@@ -98,6 +103,13 @@ async fn perform(shell: &Shell, effect: Effect) {
         Err(LedgerError::Stopping) => {}
         Err(error) => tracing::warn!(?effect, %error, "it ran out, but that can't be written yet"),
     }
+}
+
+/// Whether nobody who is alive runs another version than this node: who does not know the newer
+/// rules can't go on after them.
+fn all_run_this_release(shell: &Shell) -> bool {
+    let alive = shell.asker.transport.alive().unwrap_or_default();
+    alive.iter().all(|a| a.release == env!("CARGO_PKG_VERSION"))
 }
 
 fn closing(shell: &Shell, id: &ApprovalId) -> Option<Command> {

@@ -74,6 +74,8 @@ pub struct Alive {
     pub zone: String,
     /// For how long.
     pub since: Duration,
+    /// The version of its binary; empty where that is not known yet.
+    pub release: String,
 }
 
 /// Why a peer gave no answer.

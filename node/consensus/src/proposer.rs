@@ -237,10 +237,8 @@ async fn write(
 fn verify_early(pack: &Pack) {
     let entries: Vec<Signed> = pack.0.iter().filter_map(|c| c.entry().cloned()).collect();
     tokio::task::spawn_blocking(move || {
-        for entry in entries {
-            // Whoever applies it refuses it.
-            let _ = entry.verify();
-        }
+        // What does not hold is refused by whoever applies it.
+        Signed::verify_together(entries.iter());
     });
 }
 

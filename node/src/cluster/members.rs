@@ -89,6 +89,11 @@ impl Members {
                     .get(&m.contact.node)
                     .map(Instant::elapsed)
                     .unwrap_or_default(),
+                release: m
+                    .profile
+                    .as_ref()
+                    .map(|p| p.version.clone())
+                    .unwrap_or_default(),
             })
             .collect()
     }

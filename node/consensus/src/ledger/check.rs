@@ -1,6 +1,6 @@
 //! What must hold of a command before it changes anything.
 
-use super::Ledger;
+use super::{Ledger, RULES_WITH_COFACTOR};
 use hale_model::canonical;
 use hale_model::ledger::{EntryKind, MAX_BODY_BYTES, Refusal, Signed};
 use std::ops::RangeInclusive;
@@ -48,12 +48,23 @@ impl Ledger {
         if !self.is_enrolled(&signed.signer) {
             return Err(Refusal::UnknownNode(signed.signer));
         }
-        bare(signed, kind)
+        self.check_bare(signed, kind)
+    }
+
+    /// As [`Ledger::check`], whoever the signer is.
+    pub(super) fn check_bare(&self, signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
+        bare(signed, kind)?;
+        let holds = if self.rules() < RULES_WITH_COFACTOR {
+            signed.verify_strictly()
+        } else {
+            signed.verify()
+        };
+        holds.map_err(|_| Refusal::BadSignature)
     }
 }
 
-/// As [`Ledger::check`], whoever the signer is.
-pub(super) fn bare(signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
+/// Without the signature.
+fn bare(signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
     if signed.kind != kind {
         let (wanted, found) = (kind.as_str(), signed.kind.as_str());
         return Err(Refusal::BadEntry(format!(
@@ -66,6 +77,5 @@ pub(super) fn bare(signed: &Signed, kind: EntryKind) -> Result<(), Refusal> {
             "{len} bytes, {MAX_BODY_BYTES} are allowed"
         )));
     }
-    canonical("its body", &signed.body)?;
-    signed.verify().map_err(|_| Refusal::BadSignature)
+    canonical("its body", &signed.body)
 }

@@ -95,10 +95,12 @@ struct Recent {
 
 /// The rules that this binary follows when told to. The first are those of a ledger that was
 /// never told any.
-pub const RULES: u32 = RULES_WITH_QUEUE;
+pub const RULES: u32 = RULES_WITH_COFACTOR;
 const FIRST_RULES: u32 = 1;
 /// From these on an execution whose scope is held waits in line.
 const RULES_WITH_QUEUE: u32 = 2;
+/// From these on a signature is checked with the cofactor, so that many can be checked at once.
+const RULES_WITH_COFACTOR: u32 = 3;
 
 /// The state. See the module.
 #[derive(Debug, Clone, Default)]

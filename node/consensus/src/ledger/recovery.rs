@@ -1,6 +1,6 @@
 //! The ledger goes on from one node's copy, after its quorum or all of its nodes were lost.
 
-use super::{Applied, Ledger, News, Row, check, limits};
+use super::{Applied, Ledger, News, Row, limits};
 use hale_audit::recovery::Recovery;
 use hale_model::ledger::{Answer, EntryKind, Refusal, Signed};
 use hale_model::{Fence, HostName, NodeId};
@@ -25,7 +25,7 @@ impl Ledger {
                 limit: limits::MAX_NODES as u64,
             });
         }
-        check::bare(&entry, EntryKind::Recovery)?;
+        self.check_bare(&entry, EntryKind::Recovery)?;
         tells(&entry, by, lost)?;
         if let Some(place) = self.written_before(&entry) {
             return Ok(Applied::done(Answer::Done { entry: Some(place) }));

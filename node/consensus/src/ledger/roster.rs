@@ -17,7 +17,7 @@ impl Ledger {
         if !founds && !self.is_enrolled(&entry.signer) {
             return Err(Refusal::UnknownNode(entry.signer));
         }
-        check::bare(&entry, EntryKind::Enrolment)?;
+        self.check_bare(&entry, EntryKind::Enrolment)?;
         if self.roster.get(&node) == Some(&host) {
             return Ok(Applied::nothing());
         }

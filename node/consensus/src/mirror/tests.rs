@@ -168,6 +168,7 @@ impl PeerTransport for World {
             },
             zone: String::new(),
             since: Duration::from_secs(60),
+            release: String::new(),
         });
         Some(alive.collect())
     }

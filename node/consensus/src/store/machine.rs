@@ -11,7 +11,7 @@ use crate::network::Followed;
 use crate::recent::RecentPacks;
 use crate::types::{LogEntry, LogId, Membership, SnapshotMeta, StorageError, Types};
 use hale_model::chain::Entry;
-use hale_model::ledger::{Answer, Command};
+use hale_model::ledger::{Answer, Command, Signed};
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{
     EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder, StoredMembership,
@@ -23,6 +23,8 @@ use tokio::sync::{broadcast, watch};
 
 /// After so many applied log entries the state is stored: so many are re-applied after a crash.
 const CHECKPOINT_EVERY: usize = 256;
+/// The signatures of so many log entries are verified together.
+const VERIFIED_AHEAD: usize = 8;
 
 /// So many commands are applied in less time than it takes to let another thread do it.
 const FEW_COMMANDS: usize = 32;
@@ -266,14 +268,20 @@ impl Machine {
         inner: &mut Inner,
     ) -> Result<Vec<Vec<Answer>>, Box<StorageError>> {
         let mut answers = vec![];
-        for entry in entries {
-            let id = entry.log_id;
-            let answer = self.apply_one(entry, inner).map_err(|e| {
-                // The ledger in memory is ahead of the chain now: it must not be stored.
-                inner.state = None;
-                Box::new(fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e))
-            });
-            answers.push(answer?);
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let some: Vec<_> = rest.drain(..rest.len().min(VERIFIED_AHEAD)).collect();
+            let commands = some.iter().flat_map(commands_of);
+            Signed::verify_together(commands.filter_map(Command::entry));
+            for entry in some {
+                let id = entry.log_id;
+                let answer = self.apply_one(entry, inner).map_err(|e| {
+                    // The ledger in memory is ahead of the chain now: it must not be stored.
+                    inner.state = None;
+                    Box::new(fatal(ErrorSubject::Apply(id), ErrorVerb::Write, e))
+                });
+                answers.push(answer?);
+            }
         }
         if inner.since_checkpoint >= CHECKPOINT_EVERY {
             let stored = self.checkpoint(inner);
@@ -423,10 +431,10 @@ pub(crate) fn known(command: &Command) -> Result<(), StateError> {
     }
 }
 
-fn commands_of(entry: &LogEntry) -> usize {
+fn commands_of(entry: &LogEntry) -> &[Command] {
     match &entry.payload {
-        EntryPayload::Normal(pack) => pack.0.len(),
-        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        EntryPayload::Normal(pack) => &pack.0,
+        EntryPayload::Blank | EntryPayload::Membership(_) => &[],
     }
 }
 
@@ -448,7 +456,7 @@ impl RaftStateMachine<Types> for Machine {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
-        let commands: usize = entries.iter().map(commands_of).sum();
+        let commands: usize = entries.iter().map(|e| commands_of(e).len()).sum();
         let mut inner = locked(&self.inner);
         let stores = inner.since_checkpoint + entries.len() >= CHECKPOINT_EVERY;
         if stores || commands > FEW_COMMANDS {
