@@ -29,16 +29,13 @@ pub(super) fn ttl(ttl_ms: u64, range: &RangeInclusive<u64>) -> Result<(), Refusa
 
 /// Whether bytes are the canonical form of the JSON they hold (RFC 8785).
 pub(super) fn canonical(what: &str, bytes: &[u8]) -> Result<(), Refusal> {
-    let value: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|e| Refusal::BadEntry(format!("{what} is not JSON: {e}")))?;
-    let again =
-        canonical::to_bytes(&value).map_err(|e| Refusal::BadEntry(format!("{what}: {e}")))?;
-    if again == bytes {
-        return Ok(());
+    match canonical::is_canonical(bytes) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::BadEntry(format!(
+            "{what} is not canonical JSON (RFC 8785)"
+        ))),
+        Err(e) => Err(Refusal::BadEntry(format!("{what} is not JSON: {e}"))),
     }
-    Err(Refusal::BadEntry(format!(
-        "{what} is not canonical JSON (RFC 8785)"
-    )))
 }
 
 impl Ledger {

@@ -131,6 +131,8 @@ pub struct Ledger {
     written: BTreeMap<Digest, u64>,
     /// What changed since it was last stored; no part of the state.
     touched: BTreeSet<Row>,
+    /// How long the chain was when it was last stored; no part of the state.
+    stored: u64,
 }
 
 impl Ledger {

@@ -180,7 +180,12 @@ impl Ledger {
         while self.recent.len() > limits::MAX_RECENT {
             if let Some((oldest, gone)) = self.recent.pop_first() {
                 self.written.remove(&gone.signature);
-                self.touched.insert(Row::Recent(oldest));
+                // What came and went between two checkpoints was never stored.
+                if oldest < self.stored {
+                    self.touched.insert(Row::Recent(oldest));
+                } else {
+                    self.touched.remove(&Row::Recent(oldest));
+                }
             }
         }
     }

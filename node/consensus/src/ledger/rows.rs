@@ -108,6 +108,7 @@ impl Ledger {
             .collect();
         let rows = rows?;
         self.touched.clear();
+        self.stored = self.head.entries;
         Ok(rows)
     }
 
@@ -234,6 +235,7 @@ impl Ledger {
                 Content::Restored(node, host) => ledger.restored = Some((node, host)),
             }
         }
+        ledger.stored = ledger.head.entries;
         Ok(ledger)
     }
 
@@ -290,6 +292,7 @@ impl Ledger {
     /// If a row is over the limit of one value.
     pub fn take_all(&mut self) -> Result<Vec<(Row, Vec<u8>)>, StateError> {
         self.touched = BTreeSet::new();
+        self.stored = self.head.entries;
         self.rows()
     }
 }

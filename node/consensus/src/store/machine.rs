@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{broadcast, watch};
 
 /// After so many applied log entries the state is stored: so many are re-applied after a crash.
-const CHECKPOINT_EVERY: usize = 256;
+const CHECKPOINT_EVERY: usize = 1024;
 /// The signatures of so many log entries are verified together.
 const VERIFIED_AHEAD: usize = 8;
 
