@@ -1,6 +1,7 @@
 //! The one home of CEL: conditions, and texts with `${…}` in them.
 
 mod cost;
+mod functions;
 mod names;
 mod nesting;
 mod template;
@@ -130,8 +131,12 @@ impl Expr {
         let matches = move |This(text): This<Arc<String>>, pattern: Arc<String>| {
             patterns.matches(&text, pattern)
         };
+        let trim = |This(text): This<Arc<String>>| text.trim().to_owned();
+        let lower = |This(text): This<Arc<String>>| text.to_ascii_lowercase();
         context
             .add_function("matches", matches)
+            .and_then(|()| context.add_function("trim", trim))
+            .and_then(|()| context.add_function("lowerAscii", lower))
             .map_err(|e| no_value(&self.0, &e.to_string()))?;
         catch_unwind(AssertUnwindSafe(|| context.resolve(&tree)))
             .map_err(|_| no_value(&self.0, "the interpreter gave up on it"))?
@@ -175,6 +180,7 @@ fn tree(text: &str) -> Result<IdedExpr, EvalError> {
         .map_err(|_| syntax(text, "the parser gave up on it"))?;
     let tree = parsed.map_err(|e| syntax(text, &first_complaint(&e)))?;
     names::check(&tree).map_err(|why| syntax(text, why))?;
+    functions::check(&tree).map_err(|why| syntax(text, &why))?;
     Ok(tree)
 }
 

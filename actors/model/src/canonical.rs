@@ -30,7 +30,7 @@ pub fn digest<T: Serialize>(value: &T) -> Result<Digest, NotCanonical> {
 /// # Errors
 /// If they hold no JSON.
 pub fn is_canonical(bytes: &[u8]) -> Result<bool, serde_json::Error> {
-    if (Plain { bytes, at: 0 }).is_canonical() {
+    if (Plain { bytes, at: 0 }).recognises() {
         return Ok(true);
     }
     let value: serde_json::Value = serde_json::from_slice(bytes)?;
@@ -49,7 +49,7 @@ struct Plain<'a> {
 }
 
 impl<'a> Plain<'a> {
-    fn is_canonical(mut self) -> bool {
+    fn recognises(mut self) -> bool {
         std::str::from_utf8(self.bytes).is_ok()
             && self.value(0).is_some()
             && self.at == self.bytes.len()
@@ -180,7 +180,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] = byte;
             }
-            let plain = Plain { bytes: &bytes, at: 0 }.is_canonical();
+            let plain = Plain { bytes: &bytes, at: 0 }.recognises();
             prop_assert!(!plain || the_long_way(&bytes));
             prop_assert_eq!(is_canonical(&bytes).unwrap_or(false), the_long_way(&bytes));
         }
@@ -211,7 +211,7 @@ mod tests {
             ("", false),
         ] {
             let bytes = text.as_bytes();
-            assert_eq!(Plain { bytes, at: 0 }.is_canonical(), plain, "{text}");
+            assert_eq!(Plain { bytes, at: 0 }.recognises(), plain, "{text}");
         }
         let deep = "[".repeat(MAX_PLAIN_DEPTH + 2) + &"]".repeat(MAX_PLAIN_DEPTH + 2);
         assert!(is_canonical(deep.as_bytes()).unwrap());

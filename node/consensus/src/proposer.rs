@@ -20,6 +20,10 @@ const QUEUE_BYTES: usize = 32 << 20;
 /// Commands and bytes that share one entry. Its bytes stay well below a frame's limit.
 const PACK: usize = 1024;
 const PACK_BYTES: usize = 4 << 20;
+/// To wake another thread takes as long as to verify these.
+const FEW_SIGNATURES: usize = 2;
+/// Until what was just proposed is on its way.
+const TURNS_FOR_OTHERS: usize = 8;
 /// How long a pack waits for as many commands as the last one had.
 const GATHER: Duration = Duration::from_millis(1);
 /// Between two attempts to find a leader.
@@ -233,11 +237,19 @@ async fn write(
     }
 }
 
-/// Verifies the signatures while the disks work: what applies the pack finds it done.
+/// Verifies the signatures while the disks work: what applies the pack finds it done. What does not
+/// hold is refused by whoever applies it.
 fn verify_early(pack: &Pack) {
     let entries: Vec<Signed> = pack.0.iter().filter_map(|c| c.entry().cloned()).collect();
-    tokio::task::spawn_blocking(move || {
-        // What does not hold is refused by whoever applies it.
+    if entries.len() > FEW_SIGNATURES {
+        tokio::task::spawn_blocking(move || Signed::verify_together(entries.iter()));
+        return;
+    }
+    tokio::spawn(async move {
+        // First the disk and the others get their work.
+        for _ in 0..TURNS_FOR_OTHERS {
+            tokio::task::yield_now().await;
+        }
         Signed::verify_together(entries.iter());
     });
 }

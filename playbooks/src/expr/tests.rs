@@ -212,6 +212,47 @@ fn what_could_take_too_long_is_refused() {
     assert_eq!(Expr::parse(fine).unwrap().holds(&env), Ok(true));
 }
 
+#[test]
+fn every_function_that_is_said_to_be_there_is_and_no_other() {
+    let env = env();
+    for (call, wanted) in [
+        ("bool('true')", json!(true)),
+        ("size(bytes('abc'))", json!(3)),
+        ("'abc'.contains('b')", json!(true)),
+        ("double('1.5')", json!(1.5)),
+        ("dyn(1) == 1", json!(true)),
+        ("'abc'.endsWith('c')", json!(true)),
+        ("incident.?nothing.hasValue()", json!(false)),
+        ("int(' 42\\n'.trim())", json!(42)),
+        ("'ABC'.lowerAscii()", json!("abc")),
+        ("'abc'.matches('^a')", json!(true)),
+        ("optional.none().hasValue()", json!(false)),
+        ("optional.of(1).value()", json!(1)),
+        ("optional.ofNonZeroValue(0).hasValue()", json!(false)),
+        ("optional.none().or(optional.of(2)).value()", json!(2)),
+        ("optional.none().orValue(3)", json!(3)),
+        ("size([1, 2])", json!(2)),
+        ("'abc'.startsWith('a')", json!(true)),
+        ("string(1)", json!("1")),
+        ("type(1) == int", json!(true)),
+        ("uint(1)", json!(1)),
+    ] {
+        let value = Expr::parse(call).unwrap().evaluate(&env);
+        assert_eq!(value.as_ref(), Ok(&wanted), "{call}");
+    }
+    for call in [
+        "'a b'.split(' ')",
+        "trimmed('a')",
+        "now()",
+        "max([1, 2])",
+        "size(foo(1))",
+        "[1].map(x, f(x))",
+    ] {
+        let error = Expr::parse(call).unwrap_err().to_string();
+        assert!(error.contains("there is no function"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
