@@ -136,9 +136,14 @@ pub struct State {
     generation: u64,
     /// Incidents being decided on, and whether they changed meanwhile.
     deciding: BTreeMap<IncidentId, bool>,
+    /// How often an incident was decided on anew because it had changed meanwhile.
+    overtaken: BTreeMap<IncidentId, u32>,
     /// Incidents that wait for the first index.
     waiting: BTreeSet<IncidentId>,
 }
+
+/// So often a decision that was overtaken by a change is made anew before it is handed on.
+const MOST_OVERTAKEN: u32 = 2;
 
 const CORRELATOR_KEY: &str = "correlator";
 
@@ -180,6 +185,7 @@ impl Actor for DecisionActor {
             ranker: None,
             generation: 1,
             deciding: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
         };
         build(myself, 1, &playbooks);
         Ok(state)
@@ -304,6 +310,15 @@ impl State {
         self.correlator
             .enrich(&id, decided.incident.top_consumers.clone());
         let is_open = self.correlator.open().any(|i| i.id == id);
+        // What came while the host was looked at may tell one playbook from another: nothing runs,
+        // and nobody is asked, by what was known before. An incident that never rests is decided on
+        // all the same.
+        let overtaken = self.overtaken.remove(&id).unwrap_or(0);
+        if changed && is_open && overtaken < MOST_OVERTAKEN {
+            self.overtaken.insert(id.clone(), overtaken + 1);
+            self.decide(myself, &id);
+            return;
+        }
         let is_news = self.known.decided(&decided);
         let kept = self.known.put(
             &self

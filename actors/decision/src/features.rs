@@ -152,11 +152,14 @@ pub fn of(asked: &Asked<'_>, entry: &Entry, profile: &Profile, similar: Similar)
     ]
 }
 
-/// Whether the candidate is for the product whose language the incident's speaks.
+/// Whether the candidate is for the product whose language the incident's speaks: for that itself,
+/// not for a program beside it (its pooler, its backups), which the other may not have.
 pub fn is_for_kin(asked: &Asked<'_>, profile: &Profile) -> bool {
     let named = asked.products.iter().chain(&asked.service);
     let mut kin = named.filter_map(|p| p.kin());
-    kin.any(|p| profile.products.contains(&p))
+    let itself =
+        |p: Product| profile.services.is_empty() || profile.services.iter().any(|s| s == p.name());
+    kin.any(|p| profile.products.contains(&p) && itself(p))
 }
 
 /// Whether the candidate is for another product than the one the incident names or is about: then

@@ -16,7 +16,7 @@ use ractor::{Actor, ActorRef, call_t};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 const WITHIN_MS: u64 = 20_000;
 
@@ -60,6 +60,11 @@ struct House {
 }
 
 async fn house(disk: Disk, policy: Policy) -> House {
+    house_behind(disk, policy, Arc::new(Semaphore::new(1 << 20))).await
+}
+
+/// One whose ledger answers a question for each permit.
+async fn house_behind(disk: Disk, policy: Policy, door: Arc<Semaphore>) -> House {
     let (decided_in, decided) = mpsc::channel(16);
     let (changed_in, changed) = mpsc::channel(64);
     let (load, save) = (Arc::clone(&disk), disk);
@@ -74,8 +79,11 @@ async fn house(disk: Disk, policy: Policy) -> House {
         }),
         history: port(|_: (PlaybookName, _)| async { History::default() }),
         policy: port(move |_| {
-            let policy = policy.clone();
-            async move { policy }
+            let (policy, door) = (policy.clone(), Arc::clone(&door));
+            async move {
+                door.acquire().await.unwrap().forget();
+                policy
+            }
         }),
         diagnose: port(|_| async { vec![] }),
         consumers: port(|_| async {
@@ -184,6 +192,24 @@ async fn signals_become_one_decision_that_can_be_asked_for() {
     };
     assert_eq!((ended.id, ended.state), (id, IncidentState::Resolved));
     // Rounds that bring nothing new are not decided on again.
+    assert!(house.decided.try_recv().is_err());
+    house.actor.stop(None);
+}
+
+#[tokio::test]
+async fn what_comes_while_it_is_decided_is_part_of_what_is_decided_on() {
+    let door = Arc::new(Semaphore::new(0));
+    let mut house = house_behind(Disk::default(), Policy::default(), Arc::clone(&door)).await;
+    let (anomalies, events) = exhausted_pool();
+    house.observe(round(0, vec![], events[..1].to_vec())).await;
+    house.changed.recv().await.unwrap();
+    // Now it is being decided on, and waits for the ledger.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    house.observe(round(1, anomalies.clone(), events)).await;
+    door.add_permits(8);
+    let decided = house.next_decision().await;
+    assert_eq!(decided.incident.anomalies.len(), anomalies.len());
+    assert_eq!(decided.decision.route, Route::Execute);
     assert!(house.decided.try_recv().is_err());
     house.actor.stop(None);
 }

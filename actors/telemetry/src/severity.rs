@@ -220,7 +220,9 @@ fn postgres(rest: &str) -> Option<Parsed<'_>> {
 fn strip_program(rest: &str) -> &str {
     let head = words(rest, 2);
     for (at, word) in head {
-        if word.starts_with('[') {
+        // `ERROR name: message`: a level is no host.
+        let is_level = level(word).is_some() && word.bytes().all(|b| b.is_ascii_uppercase());
+        if word.starts_with('[') || is_level {
             return rest;
         }
         if let Some(program) = word.strip_suffix(':') {
@@ -372,6 +374,11 @@ mod tests {
                 "(root) CMD (true)",
             ),
             ("<11>Feb 12 11:26:00 web app: it broke", Error, "it broke"),
+            (
+                "2026-02-12 11:26:00,123 ERROR worker: it broke",
+                Error,
+                "worker: it broke",
+            ),
             (
                 r#"{"level":"warn","ts":1,"msg":"slow query"}"#,
                 Warning,

@@ -23,6 +23,10 @@ pub type Diagnosed = (PlaybookName, Vec<Finding>);
 
 /// No probe may take longer, whatever its playbook says.
 const AT_MOST: Duration = Duration::from_secs(5);
+/// So many of those that could not find out, and said so within this time, look once more, one after
+/// the other.
+const MOST_AGAIN: usize = 4;
+const AGAIN_WITHIN: Duration = Duration::from_secs(1);
 /// So many reasons why it can't run are told.
 const MAX_LACKING: usize = 3;
 /// What people are shown of what was seen, in bytes.
@@ -61,6 +65,7 @@ async fn diagnose(
     let before = shared.env(&incident, &BTreeMap::new()).await;
     let mut running = JoinSet::new();
     let mut all: Vec<Diagnosed> = vec![];
+    let mut looks = BTreeMap::new();
     for (p, playbook) in playbooks.iter().enumerate() {
         let env = match settle(playbook, &before, &BTreeMap::new()) {
             Ok(params) => shared.env(&incident, &params).await,
@@ -71,18 +76,33 @@ async fn diagnose(
         for (n, probe) in playbook.diagnose.iter().enumerate() {
             let (shared, context) = (Arc::clone(shared), context.clone());
             let (probe, env) = (probe.clone(), env.clone());
-            running.spawn(async move { (p, n, find(&shared, &context, &probe, env).await) });
+            looks.insert((p, n), (probe.clone(), env.clone()));
+            running.spawn(async move { ((p, n), find(&shared, &context, &probe, env).await) });
         }
     }
-    let mut found = vec![];
+    let mut found = BTreeMap::new();
     while let Some(done) = running.join_next().await {
         match done {
-            Ok(one) => found.push(one),
+            Ok((place, finding)) => drop(found.insert(place, finding)),
             Err(e) => tracing::error!("a probe broke off: {e}"),
         }
     }
-    found.sort_by_key(|(p, n, _)| (*p, *n));
-    for (p, _, finding) in found {
+    // What is short may have been short for one because of the others: a last free connection.
+    let is_open =
+        |f: &&mut Finding| f.found.is_none() && f.took_ms < AGAIN_WITHIN.as_millis() as u64;
+    let open = found
+        .iter_mut()
+        .filter_map(|(place, f)| Some((place, f.as_mut().filter(is_open)?)));
+    for (place, finding) in open.take(MOST_AGAIN) {
+        let Some((probe, env)) = looks.remove(place) else {
+            continue;
+        };
+        let again = find(shared, &context, &probe, env);
+        if let Ok(Some(again)) = tokio::time::timeout(AGAIN_WITHIN, again).await {
+            *finding = again;
+        }
+    }
+    for ((p, _), finding) in found {
         if let Some((_, findings)) = all.get_mut(p) {
             findings.extend(finding);
         }
