@@ -14,7 +14,7 @@ use crate::network::{AskError, Followed, Lane, Reply, Request};
 use crate::recovery;
 use crate::shell::Shell;
 use crate::store::machine::{self, LiveLedger, Teller};
-use crate::store::{StoreError, locked, write_file};
+use crate::store::{StoreError, blocking, locked, write_file};
 use crate::types::{Group, Peer};
 use hale_model::{Digest, NodeId, wire};
 use serde::{Deserialize, Serialize};
@@ -351,8 +351,10 @@ impl Mirror {
             known.saved = Some((Instant::now(), applied));
             known.roster = roster;
         }
-        let written = self.copy().map_err(|e| e.to_string());
-        let written = written.and_then(|c| c.write(&self.dir).map_err(|e| e.to_string()));
+        let written = blocking(|| {
+            let copy = self.copy().map_err(|e| e.to_string());
+            copy.and_then(|c| c.write(&self.dir).map_err(|e| e.to_string()))
+        });
         if let Err(error) = written {
             tracing::warn!(%error, "the copy of the ledger could not be stored");
             // It is tried again after as long as if it were stored.

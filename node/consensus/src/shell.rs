@@ -11,7 +11,7 @@ use crate::serve::Inbound;
 use crate::standing::Standing;
 use crate::store::log::LogStore;
 use crate::store::machine::{LiveLedger, Machine, Teller};
-use crate::store::{StoreError, claim, locked};
+use crate::store::{StoreError, blocking, claim, locked};
 use crate::telling::Turns;
 use crate::types::{Peer, Raft, RaftMetrics};
 use crate::{Config, ConsensusError};
@@ -180,17 +180,18 @@ impl Shell {
             let lock = claim(dir, self.me.node, self.config.cluster)?;
             *locked(&self.lock) = Some(lock);
         }
-        let log = LogStore::open(&dir.join("log"), self.me.node.raft_id())?;
+        let log = blocking(|| LogStore::open(&dir.join("log"), self.me.node.raft_id()))?;
         let opened = self.open_with(&log).await;
         if opened.is_err() {
-            log.close();
+            blocking(|| log.close());
         }
         opened
     }
 
     async fn open_with(&self, log: &LogStore) -> Result<Running, ConsensusError> {
         let (ledger, chain) = (self.ledger.clone(), Arc::clone(&self.chain));
-        let machine = Machine::open(&self.config.dir, ledger, chain, Arc::clone(&self.teller))?;
+        let teller = Arc::clone(&self.teller);
+        let machine = blocking(|| Machine::open(&self.config.dir, ledger, chain, teller))?;
         let ready = async {
             machine.fits_log(log)?;
             let ends_at = log.last().map(|id| id.index);
@@ -217,7 +218,7 @@ impl Shell {
         };
         let ready = ready.await;
         if ready.is_err() {
-            let _ = machine.close();
+            let _ = blocking(|| machine.close());
         }
         ready
     }
@@ -272,10 +273,11 @@ impl Shell {
 
     async fn close(&self, running: &Running) {
         let _ = running.raft.shutdown().await;
-        if let Err(error) = running.machine.close() {
+        // A disk that hangs must not keep the port's thread.
+        if let Err(error) = blocking(|| running.machine.close()) {
             tracing::warn!(%error, "the applied state could not be stored; the log makes it anew");
         }
-        running.log.close();
+        blocking(|| running.log.close());
     }
 
     pub(crate) async fn stop(&self) {

@@ -12,6 +12,9 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+/// A buffer larger than this is not kept.
+const MOST_SPARE_BYTES: usize = 1 << 20;
+
 pub(super) fn path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("{segment:020}.wal"))
 }
@@ -84,7 +87,9 @@ fn run(shared: &Shared) {
             // They are in nobody's way, and go when the log is opened next.
             tracing::warn!(error = %e, "purged segments of the Raft log can't be deleted");
         }
-        spare = job.bytes;
+        if job.bytes.capacity() <= MOST_SPARE_BYTES {
+            spare = job.bytes;
+        }
     }
     if let Some(current) = current {
         // What is reserved and unused is zeros, which the next start reads over.
