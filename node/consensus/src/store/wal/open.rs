@@ -49,7 +49,7 @@ pub(in crate::store) fn has_first(dir: &Path) -> bool {
 /// # Errors
 /// If a file can't be moved.
 pub(in crate::store) fn replace(log: &Path, other: &Path) -> io::Result<()> {
-    writer::delete(other, &segments(other)?)?;
+    writer::delete(other, &mut segments(other)?)?;
     for segment in segments(log)?.into_iter().rev() {
         fs::rename(path(log, segment), path(other, segment))?;
         File::open(other)?.sync_all()?;
@@ -83,7 +83,7 @@ pub(super) fn open(dir: &Path) -> Result<(Shared, File), OpenError> {
     let gone = state.index.said.purged.map(|p| p.index);
     let gone = gone.map(|upto| state.index.take_purged(upto, last));
     begin_segment(&mut state, last + 1);
-    writer::delete(dir, &gone.unwrap_or_default())?;
+    writer::delete(dir, &mut gone.unwrap_or_default())?;
     let shared = Shared {
         dir: dir.to_owned(),
         state: Mutex::new(state),
@@ -122,6 +122,10 @@ fn read(dir: &Path) -> Result<(Index, u64, u64), OpenError> {
             Some(first) => Some(first + scan.frames.len() as u64),
             None => next,
         };
+        if !scan.ends_clean {
+            let (path, at) = (path.display(), scan.end);
+            tracing::warn!(%path, at, "what a crash cut short is dropped from the Raft log's end");
+        }
         if is_last {
             settle(dir, &path, &bytes[..scan.end], scan.frames.is_empty())?;
         }

@@ -109,6 +109,27 @@ fn purged_segments_go_and_the_rest_is_found_wherever_it_is() {
 }
 
 #[test]
+fn a_segment_that_can_not_be_deleted_leaves_no_gap_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Wal::open(dir.path()).unwrap();
+    for n in 0..40 {
+        wal.append(vec![entry(n, 1 << 20)]).unwrap();
+        wal.sync_and_wait().unwrap();
+    }
+    // A file that is not there can't be deleted.
+    let (second, aside) = (writer::path(dir.path(), 2), dir.path().join("aside"));
+    fs::rename(&second, &aside).unwrap();
+    for upto in [20, 35] {
+        wal.purge(id(upto)).unwrap();
+        wal.sync_and_wait().unwrap();
+    }
+    fs::rename(&aside, &second).unwrap();
+    drop(wal);
+    let wal = Wal::open(dir.path()).unwrap();
+    assert_eq!(indexes(&wal), (36..40).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_directory_is_open_once() {
     let dir = tempfile::tempdir().unwrap();
     let wal = Wal::open(dir.path()).unwrap();

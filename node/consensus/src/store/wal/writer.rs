@@ -47,11 +47,12 @@ pub(super) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
 fn run(shared: &Shared) {
     let mut current: Option<Current> = None;
     let mut spare = vec![];
+    // Segments to delete, oldest first: none before an older one, or the row would have a gap.
+    let mut gone = vec![];
     while let Some(job) = next(shared, std::mem::take(&mut spare)) {
         let began = Instant::now();
         let result = write(&shared.dir, &mut current, &job);
         let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut gone = vec![];
         {
             let mut state = locked(&shared.state);
             match &result {
@@ -68,7 +69,7 @@ fn run(shared: &Shared) {
                     }
                     state.index.shrink((job.segment, job.end));
                     if let Some(purged) = job.purged {
-                        gone = state.index.take_purged(purged, job.segment);
+                        gone.extend(state.index.take_purged(purged, job.segment));
                     }
                 }
                 Err(e) => state.failed = Some((e.kind(), e.to_string())),
@@ -83,8 +84,8 @@ fn run(shared: &Shared) {
         if result.is_err() {
             return give_up(shared);
         }
-        if let Err(e) = delete(&shared.dir, &gone) {
-            // They are in nobody's way, and go when the log is opened next.
+        if let Err(e) = delete(&shared.dir, &mut gone) {
+            // They are in nobody's way, and go with the next, or when the log is opened next.
             tracing::warn!(error = %e, "purged segments of the Raft log can't be deleted");
         }
         if job.bytes.capacity() <= MOST_SPARE_BYTES {
@@ -212,13 +213,14 @@ fn give_up(shared: &Shared) {
     }
 }
 
-/// Deletes segments, oldest first.
-pub(super) fn delete(dir: &Path, segments: &[u64]) -> io::Result<()> {
-    for segment in segments {
-        fs::remove_file(path(dir, *segment))?;
-    }
+/// Deletes segments, oldest first; what is left of them could not be deleted.
+pub(super) fn delete(dir: &Path, segments: &mut Vec<u64>) -> io::Result<()> {
     if segments.is_empty() {
         return Ok(());
+    }
+    while let Some(oldest) = segments.first() {
+        fs::remove_file(path(dir, *oldest))?;
+        segments.remove(0);
     }
     File::open(dir)?.sync_all()
 }
