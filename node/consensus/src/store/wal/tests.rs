@@ -255,7 +255,9 @@ fn crash(dir: &Path, synced: &BTreeMap<PathBuf, Vec<u8>>, part: usize) {
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files(dir)
         .into_iter()
-        // Segments that are not needed any more go a moment after who waited was told.
+        // Segments that are not needed any more go a moment after who waited was told, the oldest
+        // first: read from the newest on, what is found has no gap.
+        .rev()
         .filter_map(|f| Some((f.clone(), fs::read(f).ok()?)))
         .collect()
 }
