@@ -217,6 +217,7 @@ impl Actor for DecisionActor {
             Message::Made(decided) => state.made(&myself, *decided).await,
             Message::Failed(id) => {
                 state.deciding.remove(&id);
+                state.overtaken.remove(&id);
             }
             Message::ListIncidents(reply) => {
                 let _ = reply.send(state.known.list(state.correlator.open()));
