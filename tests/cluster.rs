@@ -184,6 +184,8 @@ fn a_cluster_comes_back_from_restarts_moves_and_a_wiped_node() {
 }
 
 fn a_wiped_node_joins_anew(fleet: &mut Fleet) {
+    // Its removal is refused while one of the others is not known to be back.
+    fleet.settle();
     let wiped = fleet.follower();
     let host = fleet.members[wiped].host.clone();
     fleet.members[wiped].kill9();

@@ -34,6 +34,8 @@ const NEXT_ENTRY: Duration = Duration::from_millis(2);
 /// For so long after an answer its peer need not be asked whether it follows still; well below
 /// what a heartbeat's interval is.
 const FRESH: Duration = Duration::from_millis(20);
+/// What a transport may take longer than it was told to.
+const GRACE: Duration = Duration::from_millis(20);
 /// The first byte of a request between the ledgers of two nodes, as a frame's kind.
 pub const REQUEST: u8 = 0x10;
 const REPLY: u8 = 0x11;
@@ -81,7 +83,7 @@ pub struct Alive {
 /// Why a peer gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// There is no way to it right now.
+    /// There is no way to it right now: nothing was sent.
     #[error("{peer} can't be reached: {why}")]
     Unreachable {
         /// Whom.
@@ -89,7 +91,15 @@ pub enum TransportError {
         /// Why.
         why: String,
     },
-    /// It took too long.
+    /// The way to it ended before an answer came: it may have been heard.
+    #[error("{peer} gave no answer: {why}")]
+    Lost {
+        /// Who.
+        peer: String,
+        /// Why.
+        why: String,
+    },
+    /// It took too long: it may have been heard.
     #[error("no answer in time")]
     TimedOut,
 }
@@ -240,7 +250,8 @@ impl Asker {
     ) -> Result<Reply, AskError> {
         let frame = frame_request(self.cluster, request)?;
         let answer = self.transport.ask(to.clone(), lane, frame, timeout);
-        let answer = tokio::time::timeout(timeout, answer).await;
+        // The transport keeps to the time too, and can tell more of why.
+        let answer = tokio::time::timeout(timeout + GRACE, answer).await;
         let frame = answer.map_err(|_| TransportError::TimedOut)??;
         match parse(REPLY, self.cluster, &frame)? {
             Reply::Unable(why) => Err(AskError::Unable(why)),

@@ -1,7 +1,7 @@
 //! How commands reach the log: those that wait are packed into one entry, so that they share one
 //! wait for the disk. That is the group commit. The queue is bounded in commands and in bytes.
 
-use crate::network::{Lane, Reply, Request};
+use crate::network::{AskError, Lane, Reply, Request, TransportError};
 use crate::removals;
 use crate::shell::Shell;
 use crate::types::{Pack, Raft};
@@ -312,6 +312,10 @@ async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Forwarded {
         }
         Ok(Reply::NotLeader) => Forwarded::NotTaken,
         Ok(_) => Forwarded::Lost,
+        Err(AskError::Transport(e @ TransportError::Unreachable { .. })) => {
+            tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
+            Forwarded::NotTaken
+        }
         Err(e) => {
             tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
             Forwarded::Lost

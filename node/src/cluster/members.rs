@@ -49,6 +49,13 @@ impl Members {
         found.map(|m| m.contact.addr)
     }
 
+    /// Where a node is that is alive, or only suspected not to be.
+    pub(crate) fn living(&self, node: &NodeId) -> Option<SocketAddr> {
+        let inner = self.read();
+        let alive = |m: &&Member| m.contact.node == *node && m.state != State::Down;
+        inner.members.iter().find(alive).map(|m| m.contact.addr)
+    }
+
     /// Everybody known, this node too.
     pub(crate) fn all(&self) -> Vec<Member> {
         self.read().members.clone()

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 
 /// Between two looks for others while there is nobody.
 const LOOK: Duration = Duration::from_secs(2);
@@ -44,11 +45,11 @@ async fn find_others(shared: Weak<Shared>) {
             .consensus
             .read_stale(|l| l.roster().any(|(n, _)| *n != me));
         if has_others && shared.members.others(&me).is_empty() {
-            let mut contacts = known(&shared);
-            contacts.extend(seeds(&shared).await);
+            let contacts = known(&shared);
             if !contacts.is_empty() {
                 shared.gossip.tell(Event::Join(contacts)).await;
             }
+            ask_seeds(&shared).await;
         }
         drop(shared);
         tokio::time::sleep(LOOK.mul_f64(0.75 + jitter() / 2.0)).await;
@@ -72,29 +73,35 @@ fn known(shared: &Shared) -> Vec<Contact> {
     known
 }
 
-/// Who answers at the seeds' addresses, if it is a member.
-async fn seeds(shared: &Shared) -> Vec<Contact> {
-    let mut out = vec![];
-    for seed in &shared.settings.seeds {
-        let Ok(found) = tokio::net::lookup_host(seed.as_str()).await else {
-            continue;
-        };
-        let others = found.filter(|a| *a != shared.advertised);
-        for addr in others.collect::<Vec<SocketAddr>>() {
-            // A dial without a name: whoever answers shows its key, and the roster tells.
-            if let Ok(link) = shared.wires.endpoint.join(addr).await {
-                let node = link.peer();
-                let is_other = node != shared.key.node_id();
-                if is_other && shared.consensus.read_stale(|l| l.is_enrolled(&node)) {
-                    // Whoever dials it where it was before would keep this node from reaching it:
-                    // one dial to a node goes on at a time.
-                    shared.wires.book.note([(node, addr)], |_| true);
-                    out.push(contact(node, addr));
+/// Joins through whoever answers at the seeds' addresses, if it is a member. All are dialed at
+/// once: one that is down takes seconds to be given up.
+async fn ask_seeds(shared: &Shared) {
+    let mut dials = JoinSet::new();
+    for seed in shared.settings.seeds.iter().cloned() {
+        let (endpoint, own) = (shared.wires.endpoint.clone(), shared.advertised);
+        dials.spawn(async move {
+            let found = tokio::net::lookup_host(seed.as_str()).await;
+            let others = found.into_iter().flatten().filter(|a| *a != own);
+            let mut answered = vec![];
+            for addr in others.collect::<Vec<SocketAddr>>() {
+                // A dial without a name: whoever answers shows its key, and the roster tells.
+                if let Ok(link) = endpoint.join(addr).await {
+                    answered.push((link.peer(), addr));
                 }
+            }
+            answered
+        });
+    }
+    while let Some(answered) = dials.join_next().await {
+        for (node, addr) in answered.unwrap_or_default() {
+            let is_other = node != shared.key.node_id();
+            if is_other && shared.consensus.read_stale(|l| l.is_enrolled(&node)) {
+                shared.wires.book.note([(node, addr)], |_| true);
+                let join = Event::Join(vec![contact(node, addr)]);
+                shared.gossip.tell(join).await;
             }
         }
     }
-    out
 }
 
 /// Whoever is off the roster is shut out, and down for gossip.

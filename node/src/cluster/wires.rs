@@ -19,11 +19,14 @@ pub(crate) struct Wires {
 }
 
 impl Wires {
-    /// Where a node is: as gossip says, as it was last seen, or as `hint` says.
+    /// Where a node is: as gossip says of one that is alive, from where it has a connection open,
+    /// as it was last seen, or as `hint` says.
     pub(crate) fn find(&self, node: NodeId, hint: &str) -> Option<hale_transport::Peer> {
         let addr = self
             .members
-            .addr_of(&node)
+            .living(&node)
+            .or_else(|| self.endpoint.linked_at(node))
+            .or_else(|| self.members.addr_of(&node))
             .or_else(|| self.book.addr_of(&node))
             .or_else(|| hint.parse::<SocketAddr>().ok())?;
         Some(hale_transport::Peer { node, addr })
@@ -54,7 +57,11 @@ impl PeerTransport for Wires {
             let asked = this.endpoint.ask(peer, lane, &frame, timeout).await;
             asked.map_err(|e| match e {
                 Lost::TimedOut(_) => TransportError::TimedOut,
-                e => unreachable(e.to_string()),
+                Lost::Unreachable { .. } | Lost::Pausing { .. } => unreachable(e.to_string()),
+                e => TransportError::Lost {
+                    peer: to.node.short(),
+                    why: e.to_string(),
+                },
             })
         })
     }

@@ -14,15 +14,20 @@ use hale_model::NodeId;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, EndpointConfig, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 type Key = (NodeId, Lane);
+/// One dial at a time to one address; the others wait for it.
+type Gate = Arc<tokio::sync::Mutex<Backoff>>;
+
+/// Of so many addresses of a peer it is remembered when they may be dialed again.
+const ADDRESSES: usize = 4;
 
 /// A small message that came from a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +60,11 @@ struct Inner {
     clients: BTreeMap<Lane, quinn::ClientConfig>,
     counters: Arc<Counters>,
     pool: Mutex<Pool<Key, Link>>,
-    /// One dial at a time for each peer and lane; the others wait for it.
-    gates: Mutex<BTreeMap<Key, Arc<tokio::sync::Mutex<Backoff>>>>,
+    gates: Mutex<BTreeMap<Key, VecDeque<(SocketAddr, Gate)>>>,
+    /// A connection came about.
+    opened: Notify,
+    /// How many connections there were.
+    links: AtomicUsize,
     started: Instant,
     streams: mpsc::Sender<Stream>,
     datagrams: mpsc::Sender<Datagram>,
@@ -100,6 +108,8 @@ impl Endpoint {
             counters,
             pool: Mutex::new(Pool::new(config.limits.connections)),
             gates: Mutex::default(),
+            opened: Notify::new(),
+            links: AtomicUsize::new(0),
             started: Instant::now(),
             streams,
             datagrams,
@@ -130,8 +140,8 @@ impl Endpoint {
         self.0.config.key.node_id()
     }
 
-    /// A connection to a member: one that is open, or a new one. Whoever stops waiting does not
-    /// stop the dial.
+    /// A connection to a member: one that is open, a new one, or one that comes about meanwhile,
+    /// wherever the peer is now. Whoever stops waiting does not stop the dial.
     ///
     /// # Errors
     /// If the peer can't be reached, has another key, or was not reached a moment ago.
@@ -149,10 +159,17 @@ impl Endpoint {
         self.0.find(peer, lane)
     }
 
+    /// Where a node was when it last opened or took a connection that is open still.
+    pub fn linked_at(&self, node: NodeId) -> Option<SocketAddr> {
+        let newest = self.0.newest(node, Lane::Main);
+        newest.map(|l| l.remote_addr())
+    }
+
     /// Sends one frame on a stream of its own and waits for the one that answers it.
     ///
     /// # Errors
-    /// If the peer can't be reached, gives no answer in time, or what comes is refused.
+    /// [`TransportError::Unreachable`] and [`TransportError::Pausing`] if nothing was sent, since
+    /// no connection came about in time; others if no answer came in time or what came is refused.
     pub async fn ask(
         &self,
         peer: Peer,
@@ -160,14 +177,23 @@ impl Endpoint {
         frame: &[u8],
         within: Duration,
     ) -> Result<Vec<u8>, TransportError> {
+        let by = tokio::time::Instant::now() + within;
+        let link = tokio::time::timeout_at(by, self.link(peer, lane)).await;
+        let link = link.unwrap_or_else(|_| {
+            Err(TransportError::Unreachable {
+                lane,
+                addr: peer.addr,
+                why: "no answer in time".into(),
+            })
+        })?;
         let asked = async {
-            let mut stream = self.link(peer, lane).await?.open().await?;
+            let mut stream = link.open().await?;
             stream.send_frame(frame).await?;
             stream.finish();
             let answer = stream.recv().await?.ok_or(TransportError::NoAnswer)?;
             Ok(answer.into_bytes())
         };
-        tokio::time::timeout(within, asked)
+        tokio::time::timeout_at(by, asked)
             .await
             .unwrap_or(Err(TransportError::TimedOut(within)))
     }
@@ -257,8 +283,23 @@ impl Inner {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gates(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<tokio::sync::Mutex<Backoff>>>> {
+    fn gates(&self) -> MutexGuard<'_, BTreeMap<Key, VecDeque<(SocketAddr, Gate)>>> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gate of one address: where a peer was before keeps nobody from where it is now.
+    fn gate(&self, peer: Peer, lane: Lane) -> Gate {
+        let mut gates = self.gates();
+        let known = gates.entry((peer.node, lane)).or_default();
+        if let Some((_, gate)) = known.iter().find(|(addr, _)| *addr == peer.addr) {
+            return gate.clone();
+        }
+        if known.len() >= ADDRESSES {
+            known.pop_front();
+        }
+        let gate = Gate::default();
+        known.push_back((peer.addr, gate.clone()));
+        gate
     }
 
     /// An open connection to where the peer is now.
@@ -268,9 +309,14 @@ impl Inner {
     }
 
     async fn dial(self: Arc<Self>, peer: Peer, lane: Lane) -> Result<Link, TransportError> {
-        let gate = self.gates().entry((peer.node, lane)).or_default().clone();
+        let gate = self.gate(peer, lane);
+        let before = self.newest(peer.node, lane).map(|l| l.number);
         let mut backoff = gate.lock().await;
         if let Some(link) = self.find(peer, lane) {
+            return Ok(link);
+        }
+        let later = |l: &Link| Some(l.number) != before;
+        if let Some(link) = self.newest(peer.node, lane).filter(later) {
             return Ok(link);
         }
         if let Some(left) = backoff.left(self.started.elapsed()) {
@@ -279,7 +325,15 @@ impl Inner {
                 left,
             });
         }
-        match self.handshake(peer.addr, &name_of(&peer.node), lane).await {
+        let name = name_of(&peer.node);
+        let dialed = tokio::select! {
+            dialed = self.handshake(peer.addr, &name, lane) => dialed,
+            link = self.opened_by(peer.node, lane, before) => {
+                backoff.succeeded();
+                return Ok(link);
+            }
+        };
+        match dialed {
             Ok(link) => {
                 backoff.succeeded();
                 self.adopt(link.clone());
@@ -290,6 +344,21 @@ impl Inner {
                 let now = self.started.elapsed();
                 backoff.failed(now, limits.first_pause, limits.longest_pause, jitter());
                 Err(e)
+            }
+        }
+    }
+
+    fn newest(&self, node: NodeId, lane: Lane) -> Option<Link> {
+        self.pool().newest((node, lane))
+    }
+
+    /// A connection that came about after the one that was the newest.
+    async fn opened_by(&self, node: NodeId, lane: Lane, before: Option<usize>) -> Link {
+        loop {
+            let opened = self.opened.notified();
+            match self.newest(node, lane) {
+                Some(link) if Some(link.number) != before => return link,
+                _ => opened.await,
             }
         }
     }
@@ -329,6 +398,7 @@ impl Inner {
     ) -> Link {
         Link {
             connection,
+            number: self.links.fetch_add(1, Ordering::Relaxed),
             peer,
             lane,
             // Who joins can't know the cluster's number yet.
@@ -360,6 +430,7 @@ impl Inner {
             count(&self.counters.evicted);
             old.close(Reason::MakingRoom);
         }
+        self.opened.notify_waiters();
         let (streams, datagrams) = (self.streams.clone(), self.datagrams.clone());
         tokio::spawn(hand_on_datagrams(link.clone(), datagrams));
         let inner = self.clone();

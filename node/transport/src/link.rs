@@ -24,6 +24,8 @@ pub(crate) enum Reason {
 #[derive(Clone)]
 pub struct Link {
     pub(crate) connection: Connection,
+    /// Tells it from all others of this endpoint.
+    pub(crate) number: usize,
     pub(crate) peer: NodeId,
     pub(crate) lane: Lane,
     pub(crate) cluster: u64,

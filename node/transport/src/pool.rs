@@ -20,6 +20,7 @@ pub(crate) struct Pool<K, C> {
     limit: usize,
     /// Counts uses: what was used last has the largest number.
     uses: u64,
+    /// Of each key in the order in which they were put in.
     open: BTreeMap<K, Vec<(u64, C)>>,
 }
 
@@ -47,6 +48,12 @@ impl<K: Ord + Copy, C: Pooled> Pool<K, C> {
             .find(|(_, c)| !c.is_closed() && fits(c))?;
         found.0 = self.uses;
         Some(found.1.clone())
+    }
+
+    /// The one that was put in last. It is not used by that.
+    pub(crate) fn newest(&self, key: K) -> Option<C> {
+        let mut open = self.open.get(&key)?.iter().rev();
+        open.find(|(_, c)| !c.is_closed()).map(|(_, c)| c.clone())
     }
 
     /// Puts one in, and gives those that have to be closed to make room: the least recently used,
@@ -113,7 +120,7 @@ impl<K: Ord + Copy, C: Pooled> Pool<K, C> {
         let (_, oldest, key) = all.min()?;
         let connections = self.open.get_mut(&key)?;
         let at = connections.iter().position(|(used, _)| *used == oldest)?;
-        let (_, connection) = connections.swap_remove(at);
+        let (_, connection) = connections.remove(at);
         if connections.is_empty() {
             self.open.remove(&key);
         }
@@ -233,6 +240,19 @@ mod tests {
         );
         assert_eq!(pool.find(1, |_| true), None);
         assert_eq!(pool.insert(2, fake(2), &[]), []);
+    }
+
+    #[test]
+    fn the_newest_is_the_one_put_in_last_whichever_was_used() {
+        let mut pool = Pool::new(4);
+        for id in 1..=3 {
+            pool.insert(1, fake(id), &[]);
+        }
+        assert!(pool.find(1, |c| c.id == 1).is_some());
+        assert_eq!(pool.newest(1), Some(fake(3)));
+        pool.take_if(|_, c| c.id == 3);
+        assert_eq!(pool.newest(1), Some(fake(2)));
+        assert_eq!(pool.newest(2), None);
     }
 
     #[test]

@@ -227,6 +227,77 @@ async fn a_dial_that_failed_is_not_repeated_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_moved_is_reached_as_soon_as_it_calls() {
+    let members = roster(&[1, 2]);
+    let (a, _a) = start(Config {
+        limits: Limits {
+            handshake: Duration::from_secs(60),
+            ..Limits::default()
+        },
+        ..config(1, &members)
+    });
+    let (b, arrivals) = start(config(2, &members));
+    echo(arrivals);
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let before = Peer {
+        addr: nobody.local_addr().unwrap(),
+        ..peer(&b)
+    };
+    // That nothing was sent is told apart from that no answer came.
+    let asked = a.ask(before, Lane::Main, &frame(b"one"), SOON / 10).await;
+    assert!(
+        matches!(asked, Err(TransportError::Unreachable { .. })),
+        "{asked:?}"
+    );
+    assert_eq!(a.linked_at(b.node()), None);
+    // Its dial still waits for an answer from where it was.
+    let asker = a.clone();
+    let asks = tokio::spawn(async move {
+        let question = frame(b"two");
+        asker.ask(before, Lane::Main, &question, SOON).await
+    });
+    b.link(peer(&a), Lane::Main).await.unwrap();
+    assert!(asks.await.unwrap().is_ok());
+    assert_eq!(a.linked_at(b.node()), Some(peer(&b).addr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_to_where_a_peer_was_does_not_hold_up_one_to_where_it_is() {
+    let members = roster(&[1, 2]);
+    let (a, _a) = start(Config {
+        limits: Limits {
+            handshake: Duration::from_secs(60),
+            ..Limits::default()
+        },
+        ..config(1, &members)
+    });
+    let (b, arrivals) = start(config(2, &members));
+    echo(arrivals);
+    let nobody: Vec<_> = (0..6)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let asks: Vec<_> = nobody
+        .iter()
+        .map(|was| {
+            let before = Peer {
+                addr: was.local_addr().unwrap(),
+                ..peer(&b)
+            };
+            let asker = a.clone();
+            tokio::spawn(async move { asker.link(before, Lane::Main).await.is_ok() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    a.ask(peer(&b), Lane::Main, &frame(b"one"), SOON)
+        .await
+        .unwrap();
+    for asked in asks {
+        // Whoever waits for an answer from there is content with the connection too.
+        assert!(asked.await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_connections_are_bounded() {
     let members = roster(&[1, 2, 3, 4, 5]);
     let (a, arrivals) = start(Config {

@@ -48,9 +48,12 @@ impl PeerTransport for Link {
             let Some(peer) = peer else { return Err(gone()) };
             // On a task of its own, as over a network: whoever asks may give up.
             let answer = tokio::spawn(async move { peer.serve(from, &frame).await });
-            let answer = answer.await.map_err(|_| gone())?;
+            let answer = answer.await.map_err(|_| TransportError::TimedOut)?;
             match net.unheard.lock().unwrap().contains(&to.node) {
-                true => Err(gone()),
+                true => Err(TransportError::Lost {
+                    peer: to.node.short(),
+                    why: "cut meanwhile".into(),
+                }),
                 false => Ok(answer),
             }
         })

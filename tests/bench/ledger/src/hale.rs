@@ -66,7 +66,10 @@ impl PeerTransport for Wires {
             let asked = endpoint.ask(peer, lane, &frame, timeout).await;
             asked.map_err(|e| match e {
                 hale_transport::TransportError::TimedOut(_) => TransportError::TimedOut,
-                e => unreachable(e.to_string()),
+                e => TransportError::Lost {
+                    peer: to.node.short(),
+                    why: e.to_string(),
+                },
             })
         })
     }
