@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use hale_tests::{Scratch, fresh_port, hale, skipped, wait_until};
+use hale_tests::{Scratch, free_port, hale, skipped, wait_until};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
@@ -137,7 +137,7 @@ fn a_prometheus_server_is_asked_for_its_history() {
         );
     }
     let scratch = Scratch::new();
-    let port = fresh_port();
+    let port = free_port();
     let _server = prometheus(scratch.dir(), port);
     let url = format!("http://127.0.0.1:{port}");
     let asked = [

@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use hale_tests::{
-    Ended, Node, Playbook, SOON, Scene, Scratch, check, command, fresh_port, hale, hale_command,
-    run,
+    Ended, Node, Playbook, SOON, Scene, Scratch, check, command, free_port, hale, hale_command, run,
 };
 use serde_json::Value;
 use std::io::Write;
@@ -113,7 +112,7 @@ fn starts_with(what: &str, config: &str) {
     let text = config
         .replace("/etc/hale/playbooks", &scratch.text_path("playbooks"))
         .replace("/etc/hale/", &format!("{}/", scratch.dir().display()))
-        .replace("0.0.0.0:7118", &format!("127.0.0.1:{}", fresh_port()))
+        .replace("0.0.0.0:7118", &format!("127.0.0.1:{}", free_port()))
         .replace("data_dir = \"/var/lib/hale\"", "");
     std::fs::create_dir_all(scratch.path("playbooks")).unwrap();
     std::fs::write(&file, text).unwrap();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use hale_tests::{Ended, Fleet, Member, Start, fresh_port, skipped, wait_until};
+use hale_tests::{Ended, Fleet, Member, Start, free_port, skipped, wait_until};
 use serde_json::json;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn hosts_join_by_any_seed_in_any_order_and_restart_with_the_same_command_line() 
     let mut fleet = Fleet::new(None);
     fleet.found();
     let token = Some(fleet.token(10));
-    let nobody = format!("127.0.0.1:{}", fresh_port());
+    let nobody = format!("127.0.0.1:{}", free_port());
     let seeds_of = |fleet: &Fleet, members: &[usize]| {
         let found = members.iter().map(|n| fleet.members[*n].seed());
         [nobody.clone()].into_iter().chain(found).collect()
@@ -145,7 +145,7 @@ fn who_is_not_let_in_is_told_why_and_what_to_type() {
         &stranger(&fleet, "no-token", &seeds, None),
         &["no token is given", "hale token create"],
     );
-    let nobody = [format!("127.0.0.1:{}", fresh_port())];
+    let nobody = [format!("127.0.0.1:{}", free_port())];
     let ended = told(
         &stranger(&fleet, "no-seed", &nobody, Some(&good)),
         &["no seed could be reached", &nobody[0], "hale members"],

@@ -15,7 +15,7 @@ pub use harness::cluster::{Fleet, SETTLED};
 pub use harness::disk::Disk;
 pub use harness::events::Events;
 pub use harness::http::{Answer, Client};
-pub use harness::member::{Member, Start, fresh_port};
+pub use harness::member::{Member, Start};
 pub use harness::network::Network;
 pub use harness::node::Node;
 pub use harness::playbook::{Playbook, check, command};

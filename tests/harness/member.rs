@@ -5,12 +5,12 @@ use super::chain::Chain;
 use super::http::Client;
 use super::process::{Ended, Guarded, run};
 use super::program::hale_command;
+use super::scratch::free_port;
 use serde_json::Value;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a node of a cluster may take until it is ready, on a busy machine.
@@ -58,8 +58,8 @@ impl Member {
         Self {
             host: host.to_owned(),
             start,
-            http: SocketAddr::new(loopback, fresh_port()),
-            udp: SocketAddr::new(loopback, fresh_port()),
+            http: SocketAddr::new(loopback, free_port()),
+            udp: SocketAddr::new(loopback, free_port()),
             env: vec![],
             sections: sections.to_owned(),
             data: dir.join(format!("{host}-data")),
@@ -80,8 +80,8 @@ impl Member {
 
     /// Takes other ports, from the next start on.
     pub fn move_ports(&mut self) {
-        self.http.set_port(fresh_port());
-        self.udp.set_port(fresh_port());
+        self.http.set_port(free_port());
+        self.udp.set_port(free_port());
     }
 
     /// As others name it as a seed.
@@ -358,21 +358,6 @@ impl Drop for Member {
             let (mut err, log) = (std::io::stderr(), self.log_end());
             let text = format_args!("the end of the log of {}:\n{log}\n", self.host).to_string();
             let _ = std::io::Write::write_all(&mut err, text.as_bytes());
-        }
-    }
-}
-
-/// A port that is free on loopback for TCP and UDP, below those that the system gives to clients:
-/// it stays free while a node is down.
-pub fn fresh_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let base = 12_000 + (std::process::id() % 200) as u16 * 100;
-    loop {
-        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 400;
-        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok()
-            && UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if is_free {
-            return port;
         }
     }
 }

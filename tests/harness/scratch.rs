@@ -1,9 +1,10 @@
 //! A directory of a test's own, removed with it.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A directory that others may enter (PostgreSQL runs as another user), removed when dropped.
 #[derive(Debug)]
@@ -67,11 +68,17 @@ impl Scratch {
     }
 }
 
-/// A port of loopback that is free now.
+/// A port that is free on loopback for TCP and UDP, below those that the system gives to clients:
+/// it stays free while whatever has it is down.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 12_000 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed) % 400;
+        let is_free = TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+        if is_free {
+            return port;
+        }
+    }
 }

@@ -77,7 +77,7 @@ fn known(shared: &Shared) -> Vec<Contact> {
 /// once: one that is down takes seconds to be given up.
 async fn ask_seeds(shared: &Shared) {
     let mut dials = JoinSet::new();
-    for seed in shared.settings.seeds.iter().cloned() {
+    for seed in shared.settings.seeds.clone() {
         let (endpoint, own) = (shared.wires.endpoint.clone(), shared.advertised);
         dials.spawn(async move {
             let found = tokio::net::lookup_host(seed.as_str()).await;

@@ -3,9 +3,10 @@
 //! them ends them all.
 
 use crate::demo::ask::{self, Asker};
+use crate::demo::ports::FreePorts;
 use crate::demo::{DemoError, service};
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -58,20 +59,19 @@ fn io(what: &str) -> impl Fn(std::io::Error) -> DemoError + '_ {
     }
 }
 
-/// Ports that are free now, each another: all are held until the last is found.
-fn free_ports(count: usize) -> Result<Vec<Ports>, DemoError> {
-    let any = (Ipv4Addr::LOCALHOST, 0);
-    let held = (0..count).map(|_| Ok((TcpListener::bind(any)?, UdpSocket::bind(any)?)));
-    let held: std::io::Result<Vec<_>> = held.collect();
-    let held = held.map_err(io("find free ports"))?;
-    let ports = held.iter().map(|(tcp, udp)| {
-        Ok(Ports {
-            http: tcp.local_addr()?,
-            peers: udp.local_addr()?,
+fn addresses(ports: &mut FreePorts, count: usize) -> Result<Vec<Ports>, DemoError> {
+    let mut at = || {
+        let port = ports.take().map_err(io("find free ports"))?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    (0..count)
+        .map(|_| {
+            Ok(Ports {
+                http: at()?,
+                peers: at()?,
+            })
         })
-    });
-    let ports: std::io::Result<Vec<_>> = ports.collect();
-    ports.map_err(io("find free ports"))
+        .collect()
 }
 
 impl Member {
@@ -158,9 +158,9 @@ impl Member {
 
 impl Fleet {
     /// Hosts for so many nodes in a directory; none is started yet.
-    pub(super) fn plan(dir: &Path, count: usize) -> Result<Self, DemoError> {
+    pub(super) fn plan(dir: &Path, count: usize, free: &mut FreePorts) -> Result<Self, DemoError> {
         let http = ask::client()?;
-        let ports = free_ports(count)?;
+        let ports = addresses(free, count)?;
         let mut members = Vec::new();
         for (number, at) in (1..).zip(&ports) {
             let host = match count {

@@ -8,6 +8,7 @@ mod fleet;
 mod forming;
 mod loss;
 mod outcome;
+mod ports;
 mod postgres;
 mod screen;
 pub(crate) mod service;

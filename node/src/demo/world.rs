@@ -2,10 +2,10 @@
 //! one, and the nodes, one of which watches them. Dropping it ends and removes everything.
 
 use crate::demo::fleet::{Fleet, Member};
+use crate::demo::ports::FreePorts;
 use crate::demo::postgres::{self, Cluster};
 use crate::demo::screen::Screen;
 use crate::demo::{DemoError, service};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,22 +32,14 @@ fn io(what: &str) -> impl Fn(std::io::Error) -> DemoError + '_ {
     }
 }
 
-/// A port that is free now.
-fn free_port() -> Result<u16, DemoError> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(io("find a free port"))?;
-    listener
-        .local_addr()
-        .map(|a| a.port())
-        .map_err(io("find a free port"))
-}
-
 impl World {
     /// Builds it. Its nodes are configured, and none is started yet.
     pub(super) async fn build(screen: &mut Screen, nodes: usize) -> Result<Self, DemoError> {
         let dir = std::env::temp_dir().join(format!("hale-demo-{}", std::process::id()));
+        let mut ports = FreePorts::new();
         let mut world = Self {
-            shop_port: free_port()?,
-            fleet: Fleet::plan(&dir, nodes)?,
+            shop_port: ports.take().map_err(io("find a free port"))?,
+            fleet: Fleet::plan(&dir, nodes, &mut ports)?,
             // Not the one that founds, since that one leads at first.
             affected: usize::from(nodes > 1),
             dir,
@@ -66,7 +58,8 @@ impl World {
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&world.dir, open).map_err(io("open the scratch directory"))?;
         // A machine whose PostgreSQL does not start can still show the rest.
-        world.postgres = match Cluster::start(&world.dir, free_port()?).await {
+        let port = ports.take().map_err(io("find a free port"))?;
+        world.postgres = match Cluster::start(&world.dir, port).await {
             Ok(cluster) => cluster,
             Err(e) => {
                 screen.note(&format!("no PostgreSQL: {e}"));
