@@ -7,6 +7,7 @@
 
 mod acting;
 mod ending;
+mod holding;
 mod lease_holder;
 mod leasing;
 pub(crate) mod rollback;
@@ -20,6 +21,7 @@ use hale_model::planted::{self, Mistake};
 use hale_model::{LogLine, OutcomeStatus, Stage, StepStatus, Timestamp};
 use hale_playbooks::Env;
 use hale_playbooks::language::{Playbook, Step};
+use holding::Holding;
 use lease_holder::{LeaseHolder, News};
 use serde_json::Value;
 use std::time::Duration;
@@ -118,6 +120,8 @@ pub struct Run {
     ran: Vec<usize>,
     /// The rollback entries that run, in order.
     undo: Vec<usize>,
+    /// The verifications that passed and have to go on doing so.
+    holding: Holding,
     /// Why it is undone.
     why: String,
     /// Why something could not be undone.
@@ -146,6 +150,7 @@ impl Run {
             unwritten: vec![],
             ran: vec![],
             undo: vec![],
+            holding: Holding::default(),
             why: String::new(),
             undo_failed: None,
             is_resolved: false,

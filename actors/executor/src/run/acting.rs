@@ -35,7 +35,16 @@ impl Run {
             if self.is_halted(cursor) {
                 return;
             }
+            if cursor.phase == Phase::Verification {
+                self.holding.reached(cursor.at);
+            }
             let Some(step) = self.step_at(&cursor) else {
+                if cursor.phase == Phase::Verification
+                    && let Some((cursor, until)) = self.holding.next(self.now)
+                {
+                    self.state = State::Pausing { cursor, until };
+                    return;
+                }
                 match self.after(cursor.phase) {
                     Next::Phase(phase) => cursor = self.start_of(phase, 0),
                     Next::End(status, why) => return self.conclude(status, why),
@@ -55,7 +64,7 @@ impl Run {
                         ..line
                     };
                     self.log(cursor, line);
-                    cursor = self.start_of(cursor.phase, cursor.at + 1);
+                    cursor = self.following(&cursor);
                 }
                 Err(e) => {
                     let failed = StepStatus::Failed;
@@ -206,13 +215,13 @@ impl Run {
             ..line_of(&step, &cursor, self.now, result.status, result.result)
         };
         match result.status {
-            StepStatus::Success => match self.still_holding(&mut cursor, &step) {
-                Some(until) => self.state = State::Pausing { cursor, until },
-                None => {
-                    self.log(cursor, line);
-                    self.go(self.start_of(cursor.phase, cursor.at + 1));
+            StepStatus::Success => {
+                match self.still_holding(&mut cursor, &step) {
+                    Some(until) => self.holding.keep(cursor, until, step.hold, self.now),
+                    None => self.log(cursor, line),
                 }
-            },
+                self.go(self.following(&cursor));
+            }
             StepStatus::Interrupted => {
                 self.log(cursor, line);
                 if self.lease.holds(self.now) {
@@ -267,6 +276,16 @@ impl Run {
         }
     }
 
+    /// What comes after a check or step that is done with, for now or for good. Verifications that
+    /// have to hold are done with for now until all have passed.
+    fn following(&self, cursor: &Cursor) -> Cursor {
+        let at = match cursor.phase {
+            Phase::Verification => self.holding.after(cursor.at),
+            _ => cursor.at + 1,
+        };
+        self.start_of(cursor.phase, at)
+    }
+
     /// Until when to pause before a verification is looked at again, if it has to hold longer.
     fn still_holding(&self, cursor: &mut Cursor, step: &Step) -> Option<Duration> {
         if cursor.phase != Phase::Verification || step.hold.is_zero() {
@@ -304,7 +323,7 @@ impl Run {
         if action == FailAction::Warn {
             line.status = StepStatus::Warned;
             self.log(cursor, line);
-            return self.go(self.start_of(cursor.phase, cursor.at + 1));
+            return self.go(self.following(&cursor));
         }
         let why = format!("`{}` failed: {}", line.step, line.message);
         self.log(cursor, line);

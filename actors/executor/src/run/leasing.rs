@@ -1,6 +1,6 @@
 //! Before the first check and after a lost lease: what the ledger's answers mean for the run.
 
-use super::{Cursor, Effect, News, Run, State, Stopping, Then};
+use super::{Cursor, Effect, Holding, News, Run, State, Stopping, Then};
 use crate::journal::{Ended, Phase, Progressed};
 use hale_model::ledger::{Lease, Refusal};
 use hale_model::planted::{self, Mistake};
@@ -270,7 +270,10 @@ impl Run {
                     "the run was interrupted and could not go on: {why}"
                 ));
             }
-            Phase::Verification => self.go(self.start_of(Phase::Verification, 0)),
+            Phase::Verification => {
+                self.holding = Holding::default();
+                self.go(self.start_of(Phase::Verification, 0));
+            }
             Phase::Rollback if in_flight && !is_idempotent => {
                 let name = self
                     .step_at(&cursor)

@@ -179,6 +179,51 @@ fn a_verification_has_to_hold_without_a_break() {
     );
 }
 
+/// With a second verification, which fails so often before it passes.
+fn two_that_hold(seconds: [u64; 2], fails: usize) -> World {
+    let mut playbook = samples::playbook();
+    let mut second = playbook.verification[0].clone();
+    second.name = "healthy_too".into();
+    second.retries = 60;
+    playbook.verification.push(second);
+    for (step, seconds) in playbook.verification.iter_mut().zip(seconds) {
+        step.hold = Duration::from_secs(seconds);
+    }
+    let mut w = run(playbook);
+    w.fail_times_after("healthy_too", 0, fails);
+    w.settle();
+    assert_eq!(outcome(&w).0, OutcomeStatus::Success);
+    let report = &w.finished.as_ref().unwrap().report;
+    let lines: Vec<_> = report.verification_log.iter().map(|l| &l.step).collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    w
+}
+
+fn looks(w: &World, name: &str) -> usize {
+    w.performed.iter().filter(|(_, n)| n == name).count()
+}
+
+#[test]
+fn verifications_that_have_to_hold_do_so_together() {
+    let alone = two_that_hold([5, 0], 0).now;
+    let w = two_that_hold([5, 5], 0);
+    assert!(
+        w.now < alone + Duration::from_secs(2),
+        "{:?} and {alone:?}",
+        w.now
+    );
+    assert_eq!([looks(&w, "healthy"), looks(&w, "healthy_too")], [6, 6]);
+    // The one that holds for less is done with sooner.
+    let w = two_that_hold([2, 5], 0);
+    assert_eq!([looks(&w, "healthy"), looks(&w, "healthy_too")], [3, 6]);
+}
+
+#[test]
+fn what_nobody_looked_at_meanwhile_has_to_hold_anew() {
+    let w = two_that_hold([5, 0], 20);
+    assert_eq!([looks(&w, "healthy"), looks(&w, "healthy_too")], [7, 21]);
+}
+
 #[test]
 fn a_step_that_takes_too_long_is_stopped_and_undone() {
     let mut w = run(samples::playbook());

@@ -14,6 +14,7 @@ fn playbook(idempotent: bool, actions: &[u8], retries: u32) -> Playbook {
     playbook.max_duration = Duration::from_secs(120);
     playbook.steps.push(samples::check("look"));
     playbook.steps.push(samples::command("third"));
+    playbook.verification.push(samples::check("still_healthy"));
     let steps = playbook
         .pre_execution_checks
         .iter_mut()
