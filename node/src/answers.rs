@@ -490,9 +490,7 @@ impl Inner {
         let p = &known.playbook;
         let mut history = History::default();
         for (_, h) in histories.iter().filter(|(n, _)| n == name) {
-            history.succeeded += h.succeeded;
-            history.failed += h.failed;
-            history.aborted += h.aborted;
+            history = history.plus(*h);
         }
         let asked = levels::Asked {
             playbook: &p.name,
@@ -522,7 +520,7 @@ impl Inner {
         fresh: Consistency,
     ) -> Result<Vec<(PlaybookName, History)>, Problem> {
         self.ledger(fresh, |l| {
-            l.histories().map(|(p, _, h)| (p.clone(), *h)).collect()
+            l.histories().map(|(p, _, h)| (p.clone(), h)).collect()
         })
         .await
     }

@@ -2,7 +2,7 @@
 
 use crate::config::PlaybooksConfig;
 use hale_api::FindingView;
-use hale_model::PlaybookName;
+use hale_model::{Digest, PlaybookName};
 use hale_playbooks::{Finding, Playbook, Proof};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -144,6 +144,13 @@ impl Library {
 
     pub(crate) fn names(&self) -> Vec<&PlaybookName> {
         self.0.keys().collect()
+    }
+
+    /// The digest of each text, by name.
+    pub(crate) fn editions(&self) -> Vec<(PlaybookName, Digest)> {
+        let all = self.0.iter();
+        all.map(|(name, k)| (name.clone(), k.playbook.digest))
+            .collect()
     }
 
     pub(crate) fn playbooks(&self) -> Vec<Playbook> {

@@ -157,7 +157,7 @@ async fn judgement(n: &Inner, out: &mut Vec<Family>) {
     let mut runs = Family::new(
         Kind::Counter,
         "hale_executions_total",
-        "Closed runs by playbook and outcome.",
+        "Closed runs by playbook and outcome, and incidents that ended without the one chosen.",
     );
     n.consensus.read_stale(|l| {
         for (playbook, service, h) in l.histories() {
@@ -166,6 +166,9 @@ async fn judgement(n: &Inner, out: &mut Vec<Family>) {
                 ("succeeded", h.succeeded),
                 ("failed", h.failed),
                 ("aborted", h.aborted),
+                ("went_away", h.went_away),
+                ("shadow_agreed", h.agreed),
+                ("shadow_disagreed", h.disagreed),
             ] {
                 let labels = [
                     ("playbook", playbook.as_str()),

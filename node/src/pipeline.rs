@@ -2,6 +2,7 @@
 //! ports it asks through.
 
 mod news;
+mod unrun;
 
 use crate::config::Config;
 use crate::levels;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use unrun::Unrun;
 
 /// How long one actor waits for the next to take a round.
 const HAND_ON: Duration = Duration::from_secs(30);
@@ -98,6 +100,7 @@ struct Line {
     slots: Slots,
     secrets: Secrets,
     notifier: Notifier,
+    unrun: Unrun,
 }
 
 impl Pipeline {
@@ -118,6 +121,7 @@ impl Pipeline {
             slots: slots.clone(),
             secrets,
             notifier: notifier.clone(),
+            unrun: Unrun::default(),
         });
         let children = vec![
             line.audit(),
@@ -127,7 +131,7 @@ impl Pipeline {
             line.telemetry(),
         ];
         let news = tokio::spawn(Arc::clone(&line).follow_ledger());
-        let services = tokio::spawn(Arc::clone(&line).tell_services());
+        let services = tokio::spawn(Arc::clone(&line).tell_what_runs());
         let (supervisor, _) = Supervisor::spawn(None, Supervisor, children)
             .await
             .map_err(|e| PipelineError(e.to_string()))?;
@@ -291,6 +295,8 @@ impl Line {
                 tracing::info!(incident = %incident.id, "its signals are normal again");
                 self.parts.feed.tell(telling::resolved(&incident));
                 self.not_normal(&incident, incident.opened_at, incident.updated_at);
+                let seen = self.unrun.resolved(&incident.id);
+                self.tell_seen(seen);
                 self.slots
                     .executor
                     .tell(executor::Message::IncidentResolved(incident.id));
@@ -331,6 +337,7 @@ impl Line {
             confidence = decision.confidence.total,
             "{}", decision.rationale
         );
+        self.note_unrun(&incident, &decision);
         let decided =
             |reply| executor::Message::Decided(Box::new(incident), Box::new(decision), reply);
         if self.slots.executor.ask(HAND_ON, decided).await.is_none() {
@@ -479,6 +486,9 @@ impl Line {
             mut detail,
             execution,
         } = progress;
+        if execution.is_some() {
+            self.unrun.begun(&incident, service.as_ref());
+        }
         if let (Some(map), Some(execution)) = (detail.as_object_mut(), execution) {
             map.insert("execution".into(), serde_json::json!(execution));
         }
@@ -491,9 +501,13 @@ impl Line {
     }
 
     async fn take_finished(self: Arc<Self>, finished: Finished) -> Result<(), String> {
+        let seen = self.unrun.finished(&finished.report);
         let record = |reply| hale_audit::actor::Message::Record(Box::new(finished.report), reply);
         match self.slots.audit.ask(HAND_ON, record).await {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                self.tell_seen(seen);
+                Ok(())
+            }
             Some(Err(e)) => Err(e.to_string()),
             None => Err("the audit actor did not answer".into()),
         }

@@ -233,7 +233,8 @@ pub struct Step {
     pub retries: u32,
     /// The time between attempts.
     pub retry_delay: Duration,
-    /// In verification: it must hold this long without a break.
+    /// In verification: it must hold this long without a break. Verifications hold together: all
+    /// pass once, in their order, then they are looked at in turn.
     pub hold: Duration,
     /// In rollback: the step it undoes. None: it runs whenever anything is undone.
     pub undoes: Option<String>,

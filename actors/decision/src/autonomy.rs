@@ -45,7 +45,8 @@ impl Level {
 pub struct Autonomy {
     /// Where a playbook begins that no test has proven: `shadow`, `ask` or `auto`.
     pub new: Level,
-    /// After so many verified successes on a service, and no failure, it runs alone; never if 0.
+    /// After so many verified successes on a service, and no failure, it runs alone; one that begins
+    /// in shadow asks after it was right so often. Never if 0.
     pub promote_after: u32,
     /// Below this share of successes, with two failures at least, it asks again.
     pub demote_below: f64,
@@ -146,6 +147,15 @@ pub fn level(
     if has_earned && share >= autonomy.demote_below {
         return (Level::Auto, format!("earned: {told}"));
     }
+    let (agreed, disagreed) = (history.agreed, history.disagreed);
+    let was_right = agreed as f64 / (agreed + disagreed).max(1) as f64;
+    if autonomy.new == Level::Shadow && needed > 0 && agreed >= needed {
+        let told = format!("in shadow right {agreed} times, wrong {disagreed} times");
+        if was_right >= autonomy.demote_below {
+            return (Level::Ask, format!("earned: {told}"));
+        }
+        return (Level::Shadow, format!("new here: {told}"));
+    }
     let of = if needed > 0 {
         format!("{told}; {needed} successes in a row would earn more")
     } else {
@@ -163,7 +173,7 @@ mod tests {
         History {
             succeeded,
             failed,
-            aborted: 0,
+            ..History::default()
         }
     }
 
@@ -192,6 +202,26 @@ mod tests {
         assert_eq!(of(Proof::Proven, 0, 1), Level::Auto, "once may be bad luck");
         assert_eq!(of(Proof::Proven, 1, 2), Level::Ask);
         assert_eq!(of(Proof::Proven, 9, 2), Level::Auto);
+    }
+
+    #[test]
+    fn what_was_right_in_shadow_may_ask() {
+        let autonomy = Autonomy {
+            new: Level::Shadow,
+            ..Autonomy::default()
+        };
+        let of = |agreed, disagreed| {
+            let history = History {
+                agreed,
+                disagreed,
+                ..History::default()
+            };
+            level(&autonomy, None, Proof::Linted, history).0
+        };
+        assert_eq!(of(0, 0), Level::Shadow);
+        assert_eq!(of(4, 0), Level::Shadow);
+        assert_eq!(of(5, 1), Level::Ask);
+        assert_eq!(of(5, 2), Level::Shadow);
     }
 
     #[test]

@@ -86,6 +86,17 @@ pub fn similarity_of_first(ranking: &Ranking, coefficients: &Coefficients, is_li
     p
 }
 
+/// How often it is taken to have helped: of what goes away by itself so often, that share of its
+/// successes would have come without it.
+fn helped(history: &History) -> f64 {
+    let (right, wrong) = (history.succeeded as f64, history.failed as f64);
+    let away = history.went_away as f64;
+    match away {
+        0.0 => right,
+        _ => right * (1.0 - away / (away + right + wrong)),
+    }
+}
+
 /// The parts of the confidence in a match. History is nought without a history; recurrence lifts
 /// nothing over a threshold by itself.
 pub fn confidence(
@@ -94,7 +105,8 @@ pub fn confidence(
     recurrence_30d: u32,
     policy: &Policy,
 ) -> Confidence {
-    let (right, wrong) = (history.succeeded as f64, history.failed as f64);
+    let wrong = history.failed as f64;
+    let right = helped(&history);
     let believed = PRIOR.0 / (PRIOR.0 + PRIOR.1);
     // The mean of a Beta posterior, against the mean of its prior.
     let mean = (PRIOR.0 + right) / (PRIOR.0 + PRIOR.1 + right + wrong);
@@ -253,12 +265,25 @@ mod tests {
             let history = History {
                 succeeded,
                 failed,
-                aborted: 0,
+                ..History::default()
             };
             confidence(0.9, history, 0, &Policy::default()).history
         };
         assert!(with(20, 0) > 0.0 && with(0, 3) < 0.0);
         assert!(with(3, 0) < -with(0, 3));
+    }
+
+    #[test]
+    fn what_goes_away_by_itself_earns_less() {
+        let with = |went_away| {
+            let history = History {
+                succeeded: 10,
+                went_away,
+                ..History::default()
+            };
+            confidence(0.9, history, 0, &Policy::default()).history
+        };
+        assert!(with(0) > with(5) && with(5) > with(50) && with(50) >= 0.0);
     }
 
     proptest! {
@@ -277,7 +302,7 @@ mod tests {
 
         #[test]
         fn the_total_is_a_probability(s in 0.0f64..=1.0, ok in 0u64..1000, bad in 0u64..1000, n: u32) {
-            let history = History { succeeded: ok, failed: bad, aborted: 0 };
+            let history = History { succeeded: ok, failed: bad, went_away: u64::from(n), ..History::default() };
             let c = confidence(s, history, n, &Policy::default());
             prop_assert!((0.0..=1.0).contains(&c.total));
         }

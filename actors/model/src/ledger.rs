@@ -350,17 +350,50 @@ pub enum Command {
         /// A recovery that says the same, for the chain; `by` signs it.
         entry: Signed,
     },
+    /// Which texts of its playbooks a node runs, where the ledger knows of others or of none. A
+    /// playbook with another text begins anew: what the one before it earned or lost is forgotten.
+    Editions {
+        /// Which node.
+        node: NodeId,
+        /// The digest of each text, sorted by name, each once, at most [`MAX_EDITIONS`].
+        editions: Vec<(PlaybookName, Digest)>,
+    },
+    /// What was seen of a playbook that was chosen for an incident and did not run.
+    Seen {
+        /// By which node.
+        node: NodeId,
+        /// Which playbook.
+        playbook: PlaybookName,
+        /// For which service.
+        service: Option<ServiceName>,
+        /// What.
+        what: Sighting,
+    },
+}
+
+/// What became of an incident for which a playbook was chosen that did not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sighting {
+    /// It went away by itself.
+    WentAway,
+    /// It was mended by this playbook, which a human started: in shadow it had been right.
+    Agreed,
+    /// It was mended by another playbook: in shadow it had been wrong.
+    Disagreed,
 }
 
 impl Command {
     /// Whether it may be asked for again when no answer came, whatever others asked for meanwhile: the
     /// ledger recognises it, or it does nothing more. A value that is set again would take back what
-    /// another set in between; a thaw that is said again would end a later freeze. To freeze again
-    /// errs on the safe side.
+    /// another set in between; a thaw that is said again would end a later freeze; what was seen
+    /// would count twice. To freeze again errs on the safe side.
     pub fn may_be_repeated(&self) -> bool {
         !matches!(
             self,
-            Self::SetBudget { .. } | Self::DropBudget { .. } | Self::Freeze { frozen: false, .. }
+            Self::SetBudget { .. }
+                | Self::DropBudget { .. }
+                | Self::Freeze { frozen: false, .. }
+                | Self::Seen { .. }
         )
     }
 
@@ -388,10 +421,15 @@ impl Command {
             | Self::ExpireWait { .. }
             | Self::Refill { .. }
             | Self::Services { .. }
-            | Self::Rules { .. } => None,
+            | Self::Rules { .. }
+            | Self::Editions { .. }
+            | Self::Seen { .. } => None,
         }
     }
 }
+
+/// The most playbooks whose texts one command tells of.
+pub const MAX_EDITIONS: usize = 512;
 
 /// The most services that one node tells of.
 pub const MAX_SERVICES: usize = 64;
@@ -543,8 +581,9 @@ impl From<&Entry> for EntryRef {
     }
 }
 
-/// Verified outcomes of one playbook on one service, counted by the ledger.
+/// How one playbook did on one service, counted by the ledger since its text is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct History {
     /// Runs that ended with every verification passed.
     pub succeeded: u64,
@@ -552,4 +591,24 @@ pub struct History {
     pub failed: u64,
     /// Runs that a pre-check stopped.
     pub aborted: u64,
+    /// Incidents for which it was chosen and that went away before anything was done.
+    pub went_away: u64,
+    /// Incidents for which it was chosen in shadow, and a human had it run with success.
+    pub agreed: u64,
+    /// Incidents for which it was chosen in shadow, and another playbook mended them.
+    pub disagreed: u64,
+}
+
+impl History {
+    /// The sum of both.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            succeeded: self.succeeded.saturating_add(other.succeeded),
+            failed: self.failed.saturating_add(other.failed),
+            aborted: self.aborted.saturating_add(other.aborted),
+            went_away: self.went_away.saturating_add(other.went_away),
+            agreed: self.agreed.saturating_add(other.agreed),
+            disagreed: self.disagreed.saturating_add(other.disagreed),
+        }
+    }
 }

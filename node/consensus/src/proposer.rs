@@ -5,6 +5,7 @@ use crate::network::{AskError, Lane, Reply, Request, TransportError};
 use crate::removals;
 use crate::shell::Shell;
 use crate::types::{Pack, Raft};
+use hale_model::PlaybookName;
 use hale_model::ledger::{Answer, Command, LedgerError, Signed};
 use openraft::error::{ClientWriteError, Fatal, RaftError};
 use std::sync::Arc;
@@ -109,6 +110,10 @@ pub(crate) fn bytes_of(command: &Command) -> usize {
             Command::DropBudget { by, name, .. } => by.len() + name.len(),
             Command::Services { services, .. } => {
                 services.iter().map(|s| s.as_str().len() + 8).sum()
+            }
+            Command::Editions { editions, .. } => {
+                let bytes = |(playbook, _): &(PlaybookName, _)| playbook.as_str().len() + 40;
+                editions.iter().map(bytes).sum()
             }
             Command::Refill { budget, .. } => budget.len(),
             Command::Recovered { lost, .. } => lost.len() * 33,

@@ -6,6 +6,7 @@ use super::{CliError, Client, ok_unless, who};
 use clap::{Args, Subcommand};
 use hale_api::{PlaybookRow, PlaybookView, RunRequest, RunView};
 use hale_model::Route;
+use hale_model::ledger::History;
 use hale_model::{HostName, IncidentId, ServiceName};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -182,6 +183,15 @@ async fn list(client: &Client, out: &Out) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How it did since its text is what it is.
+fn lived(h: &History) -> String {
+    format!(
+        "# ran {} times with success, {} without, {} stopped by a check before; {} incidents went away \
+         without it; in shadow right {} times, wrong {} times",
+        h.succeeded, h.failed, h.aborted, h.went_away, h.agreed, h.disagreed
+    )
+}
+
 async fn show(name: &str, client: &Client, out: &Out) -> Result<ExitCode, CliError> {
     let view: PlaybookView = client.get(&format!("/v1/playbooks/{}", part(name))).await?;
     out.value(&view)?;
@@ -192,6 +202,7 @@ async fn show(name: &str, client: &Client, out: &Out) -> Result<ExitCode, CliErr
             row.name, row.version, row.source, row.digest
         ),
         format!("# {}; {}", row.proof, row.level_reason),
+        lived(&row.history),
     ] {
         out.line(out.paint(Look::Dim, &about))?;
     }

@@ -1,11 +1,15 @@
 //! What the ledger tells by itself, and what this node tells it unasked.
 
+use super::unrun::Seen;
 use super::{ASK_LATER, Line, OWN_ACTION};
+use crate::levels;
 use crate::telling::Subject;
 use hale_consensus::News;
+use hale_consensus::ledger::RULES_WITH_EDITIONS;
+use hale_decision::autonomy::Level;
 use hale_executor::actor as executor;
-use hale_model::Stage;
-use hale_model::ledger::{Answer, Command};
+use hale_model::ledger::{Answer, Command, MAX_EDITIONS, Sighting};
+use hale_model::{Decision, Digest, Incident, PlaybookName, Route, Stage};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -28,8 +32,103 @@ impl Line {
         }
     }
 
+    /// Tells the ledger what this host runs, and which texts its playbooks have.
+    pub(super) async fn tell_what_runs(self: Arc<Self>) {
+        self.tell_services().await;
+        self.tell_editions().await;
+    }
+
+    /// Which texts the playbooks have here, until the ledger knows: what a playbook earned is of one
+    /// text.
+    async fn tell_editions(&self) {
+        let here: Vec<(PlaybookName, Digest)> = self.parts.library.editions();
+        loop {
+            let unknown: Option<Vec<_>> = self.parts.consensus.read_stale(|l| {
+                let is_new = |(p, d): &&(PlaybookName, Digest)| l.edition(p) != Some(*d);
+                let new = here.iter().filter(is_new).take(MAX_EDITIONS).cloned();
+                (l.rules() >= RULES_WITH_EDITIONS).then(|| new.collect())
+            });
+            let Some(editions) = unknown else {
+                tokio::time::sleep(TELL_AGAIN).await;
+                continue;
+            };
+            if editions.is_empty() {
+                return;
+            }
+            let node = self.parts.key.node_id();
+            let command = Command::Editions { node, editions };
+            match self.parts.consensus.propose(command).await {
+                Ok(Answer::Refused(refusal)) => {
+                    tracing::warn!(%refusal, "the ledger does not take which playbooks there are");
+                    return;
+                }
+                Ok(_) | Err(_) => tokio::time::sleep(TELL_AGAIN).await,
+            }
+        }
+    }
+
+    /// Tells the ledger what became of an incident whose playbook did not run. What is not told is
+    /// not counted.
+    pub(super) fn tell_seen(self: &Arc<Self>, seen: Vec<Seen>) {
+        if self
+            .parts
+            .consensus
+            .read_stale(hale_consensus::Ledger::rules)
+            < RULES_WITH_EDITIONS
+        {
+            return;
+        }
+        for Seen {
+            playbook,
+            service,
+            what,
+        } in seen
+        {
+            let line = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Sighting::Agreed | Sighting::Disagreed = what {
+                    let was = if what == Sighting::Agreed {
+                        "right"
+                    } else {
+                        "wrong"
+                    };
+                    tracing::info!(%playbook, "in shadow it was {was}");
+                }
+                let command = Command::Seen {
+                    node: line.parts.key.node_id(),
+                    playbook,
+                    service,
+                    what,
+                };
+                if let Err(e) = line.parts.consensus.propose(command).await {
+                    tracing::debug!("what became of an incident is not counted: {e}");
+                }
+            });
+        }
+    }
+
+    /// Remembers which playbook was chosen where it may not run alone.
+    pub(super) fn note_unrun(&self, incident: &Incident, decision: &Decision) {
+        let chosen = decision
+            .chosen()
+            .filter(|_| decision.route != Route::Execute);
+        let Some(playbook) = chosen.map(|m| m.playbook.clone()) else {
+            return self.unrun.forget(&incident.id);
+        };
+        let service = incident.service.clone();
+        let history = |l: &hale_consensus::Ledger| l.history(&playbook, service.as_ref());
+        let asked = levels::Asked {
+            playbook: &playbook,
+            service: service.as_ref(),
+            history: self.parts.consensus.read_stale(history),
+        };
+        let (level, _) = levels::of(&self.parts.config, &self.parts.library, &asked);
+        let is_shadow = level == Level::Shadow;
+        self.unrun.chosen(incident, playbook, is_shadow);
+    }
+
     /// Tells the ledger what this host runs, until it knows: budgets count it.
-    pub(super) async fn tell_services(self: Arc<Self>) {
+    async fn tell_services(&self) {
         let services = self.parts.config.services_here();
         let node = self.parts.key.node_id();
         let known = |l: &hale_consensus::Ledger| l.services(&node) == services;

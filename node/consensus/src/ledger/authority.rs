@@ -16,7 +16,9 @@ pub fn may_forward(from: &NodeId, command: &Command) -> bool {
         | Command::Refill { .. }
         | Command::Rules { .. } => return false,
         Command::Renew { holder, .. } => return holder == from,
-        Command::Services { node, .. } => return node == from,
+        Command::Services { node, .. }
+        | Command::Editions { node, .. }
+        | Command::Seen { node, .. } => return node == from,
         Command::Recovered { by, .. } if by != from => return false,
         Command::Acquire(ask) if ask.holder != *from => return false,
         Command::AskApproval(ask) if ask.node != *from => return false,

@@ -280,29 +280,6 @@ impl Ledger {
             entry: Some(recent.entry.clone()),
         }))
     }
-
-    fn count(&mut self, lease: &Lease, outcome: OutcomeStatus) {
-        let key = (lease.playbook.clone(), lease.service.clone());
-        if self.history.len() >= limits::MAX_HISTORIES && !self.history.contains_key(&key) {
-            return;
-        }
-        let mut history = self.history.get(&key).copied().unwrap_or_default();
-        match outcome {
-            OutcomeStatus::Success => history.succeeded += 1,
-            // What nobody finished has not helped either.
-            OutcomeStatus::Failed | OutcomeStatus::RolledBack | OutcomeStatus::Abandoned => {
-                history.failed += 1;
-            }
-            OutcomeStatus::Aborted => history.aborted += 1,
-            OutcomeStatus::Escalated
-            | OutcomeStatus::Denied
-            | OutcomeStatus::Expired
-            | OutcomeStatus::SelfResolved => return,
-        }
-        self.touched
-            .insert(Row::History(key.0.clone(), key.1.clone()));
-        self.history.insert(key, history);
-    }
 }
 
 fn held(lease: &Lease) -> Refusal {

@@ -10,6 +10,7 @@ mod grants;
 pub mod limits;
 mod news;
 mod queue;
+mod record;
 mod recovery;
 mod roster;
 mod rows;
@@ -19,12 +20,12 @@ mod tokens;
 
 pub use authority::may_forward;
 pub use news::{Applied, News};
+use record::{Outcomes, Place, Sightings};
 pub use rows::{Change, Row, StateError};
 
 use hale_model::chain::Entry;
 use hale_model::ledger::{
-    Answer, Approval, Budget, Command, EntryKind, EntryRef, History, Lease, Refusal, Signed, Token,
-    Waiting,
+    Answer, Approval, Budget, Command, EntryKind, EntryRef, Lease, Refusal, Signed, Token, Waiting,
 };
 use hale_model::{
     ApprovalId, Digest, ExecutionId, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId,
@@ -95,12 +96,15 @@ struct Recent {
 
 /// The rules that this binary follows when told to. The first are those of a ledger that was
 /// never told any.
-pub const RULES: u32 = RULES_WITH_COFACTOR;
+pub const RULES: u32 = RULES_WITH_EDITIONS;
 const FIRST_RULES: u32 = 1;
 /// From these on an execution whose scope is held waits in line.
 const RULES_WITH_QUEUE: u32 = 2;
 /// From these on a signature is checked with the cofactor, so that many can be checked at once.
 const RULES_WITH_COFACTOR: u32 = 3;
+/// From these on the ledger knows which text a playbook has, and what was seen of those that did not
+/// run.
+pub const RULES_WITH_EDITIONS: u32 = 4;
 
 /// The state. See the module.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +113,9 @@ pub struct Ledger {
     roster: BTreeMap<NodeId, HostName>,
     grants: BTreeMap<Fence, Lease>,
     approvals: BTreeMap<ApprovalId, Asked>,
-    history: BTreeMap<(PlaybookName, Option<ServiceName>), History>,
+    outcomes: BTreeMap<Place, Outcomes>,
+    sightings: BTreeMap<Place, Sightings>,
+    editions: BTreeMap<PlaybookName, Digest>,
     /// By the entry's number.
     recent: BTreeMap<u64, Recent>,
     tokens: BTreeMap<TokenId, Made>,
@@ -220,6 +226,13 @@ impl Ledger {
             Command::Refill { budget, fence } => self.refill(&budget, fence),
             Command::Rules { version } => Ok(self.follow(version)),
             Command::Recovered { by, lost, entry } => self.recovered(index, by, &lost, entry),
+            Command::Editions { node, editions } => self.tell_editions(node, editions),
+            Command::Seen {
+                node,
+                playbook,
+                service,
+                what,
+            } => self.see(node, (playbook, service), what),
         };
         outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))
     }
@@ -253,19 +266,6 @@ impl Ledger {
     /// Whether a node belongs to the cluster.
     pub fn is_enrolled(&self, node: &NodeId) -> bool {
         self.roster.contains_key(node)
-    }
-
-    /// How a playbook did on a service.
-    pub fn history(&self, playbook: &PlaybookName, service: Option<&ServiceName>) -> History {
-        let key = (playbook.clone(), service.cloned());
-        self.history.get(&key).copied().unwrap_or_default()
-    }
-
-    /// How all playbooks did.
-    pub fn histories(
-        &self,
-    ) -> impl Iterator<Item = (&PlaybookName, Option<&ServiceName>, &History)> {
-        self.history.iter().map(|((p, s), h)| (p, s.as_ref(), h))
     }
 
     /// Who stopped execution and why; none if it is allowed.

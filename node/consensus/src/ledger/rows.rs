@@ -1,8 +1,9 @@
 //! The ledger's state as rows of bytes: what a store keeps of it, one row a thing, and what a
 //! snapshot is made of, all rows in order with a version and a checksum.
 
+use super::record::{Outcomes, Sightings};
 use super::{Asked, Head, Ledger, Made, RULES, Recent};
-use hale_model::ledger::{Budget, History, Lease, Waiting};
+use hale_model::ledger::{Budget, Lease, Waiting};
 use hale_model::planted::{self, Mistake};
 use hale_model::{
     ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId, wire,
@@ -41,6 +42,10 @@ pub enum Row {
     Rules,
     /// Who restored the state from a backup.
     Restored,
+    /// What was seen of a playbook on a service where it did not run.
+    Sightings(PlaybookName, Option<ServiceName>),
+    /// The text that a playbook has.
+    Edition(PlaybookName),
 }
 
 /// Why bytes are not a ledger's state.
@@ -83,7 +88,7 @@ enum Content {
     Node(NodeId, HostName),
     Grant(Lease),
     Approval(Asked),
-    History(PlaybookName, Option<ServiceName>, History),
+    History(PlaybookName, Option<ServiceName>, Outcomes),
     Recent(Recent),
     Token(Made),
     Removed(NodeId, u64),
@@ -93,6 +98,8 @@ enum Content {
     Services(NodeId, Vec<ServiceName>),
     Rules(u32),
     Restored(NodeId, HostName),
+    Sightings(PlaybookName, Option<ServiceName>, Sightings),
+    Edition(PlaybookName, Digest),
 }
 
 impl Ledger {
@@ -124,7 +131,7 @@ impl Ledger {
         names.extend(grants.map(|l| Row::Grant(l.fence)));
         names.extend(self.approvals.keys().map(|a| Row::Approval(a.clone())));
         names.extend(
-            self.history
+            self.outcomes
                 .keys()
                 .map(|(p, s)| Row::History(p.clone(), s.clone())),
         );
@@ -137,6 +144,12 @@ impl Ledger {
         names.extend(self.services.keys().map(|n| Row::Services(*n)));
         names.push(Row::Rules);
         names.push(Row::Restored);
+        names.extend(
+            self.sightings
+                .keys()
+                .map(|(p, s)| Row::Sightings(p.clone(), s.clone())),
+        );
+        names.extend(self.editions.keys().map(|p| Row::Edition(p.clone())));
         let with_content = |row: Row| {
             let content = self.content(&row);
             content
@@ -153,8 +166,8 @@ impl Ledger {
             Row::Grant(f) => self.grants.get(f).cloned().map(Content::Grant),
             Row::Approval(a) => self.approvals.get(a).cloned().map(Content::Approval),
             Row::History(p, s) => {
-                let history = self.history.get(&(p.clone(), s.clone()));
-                history.map(|h| Content::History(p.clone(), s.clone(), *h))
+                let outcomes = self.outcomes.get(&(p.clone(), s.clone()));
+                outcomes.map(|o| Content::History(p.clone(), s.clone(), *o))
             }
             Row::Recent(n) => self.recent.get(n).cloned().map(Content::Recent),
             Row::Token(t) => self.tokens.get(t).cloned().map(Content::Token),
@@ -174,6 +187,14 @@ impl Ledger {
             Row::Restored => {
                 let restored = self.restored.clone();
                 restored.map(|(node, host)| Content::Restored(node, host))
+            }
+            Row::Sightings(p, s) => {
+                let seen = self.sightings.get(&(p.clone(), s.clone()));
+                seen.map(|seen| Content::Sightings(p.clone(), s.clone(), *seen))
+            }
+            Row::Edition(p) => {
+                let digest = self.editions.get(p);
+                digest.map(|d| Content::Edition(p.clone(), *d))
             }
         };
         content
@@ -201,8 +222,8 @@ impl Ledger {
                 Content::Approval(asked) => {
                     ledger.approvals.insert(asked.approval.id.clone(), asked);
                 }
-                Content::History(playbook, service, history) => {
-                    ledger.history.insert((playbook, service), history);
+                Content::History(playbook, service, outcomes) => {
+                    ledger.outcomes.insert((playbook, service), outcomes);
                 }
                 Content::Recent(recent) => {
                     ledger.written.insert(recent.signature, recent.entry.index);
@@ -233,6 +254,12 @@ impl Ledger {
                 }
                 Content::Rules(version) => ledger.rules = version,
                 Content::Restored(node, host) => ledger.restored = Some((node, host)),
+                Content::Sightings(playbook, service, seen) => {
+                    ledger.sightings.insert((playbook, service), seen);
+                }
+                Content::Edition(playbook, digest) => {
+                    ledger.editions.insert(playbook, digest);
+                }
             }
         }
         ledger.stored = ledger.head.entries;

@@ -5,13 +5,14 @@ mod budgets;
 mod golden;
 mod queue;
 mod random;
+mod record;
 mod recovery;
 mod roster;
 
 use super::*;
 use hale_audit::recovery::{Cause, Recovery};
 use hale_audit::{enrolment, removal};
-use hale_model::ledger::{Acquire, ApprovalState, Disposition, Scope};
+use hale_model::ledger::{Acquire, ApprovalState, Disposition, History, Scope, Sighting};
 use hale_model::{IncidentId, Keypair, OutcomeStatus, Timestamp, canonical};
 use serde_json::json;
 
@@ -339,8 +340,7 @@ fn a_grant_is_closed_once_and_the_same_close_again_is_answered_alike() {
         history,
         History {
             succeeded: 1,
-            failed: 0,
-            aborted: 0
+            ..History::default()
         }
     );
 }

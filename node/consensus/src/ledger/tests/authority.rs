@@ -34,9 +34,11 @@ fn may(command: &Command) -> (&'static str, May) {
         Command::Refill { .. } => ("refill", May::Nobody),
         Command::Rules { .. } => ("rules", May::Nobody),
         Command::Recovered { .. } => ("recovered", May::Itself),
+        Command::Editions { .. } => ("editions", May::Itself),
+        Command::Seen { .. } => ("seen", May::Itself),
     }
 }
-const VARIANTS: usize = 22;
+const VARIANTS: usize = 24;
 
 /// One of each, by node 0.
 fn all() -> Vec<Command> {
@@ -95,6 +97,16 @@ fn all() -> Vec<Command> {
         },
         Command::Rules { version: RULES },
         recovered(0, Cause::QuorumLost, &[1]),
+        Command::Editions {
+            node: key(0).node_id(),
+            editions: vec![],
+        },
+        Command::Seen {
+            node: key(0).node_id(),
+            playbook: PlaybookName::new("restart").unwrap(),
+            service: None,
+            what: Sighting::WentAway,
+        },
     ]);
     all
 }

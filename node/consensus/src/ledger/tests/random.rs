@@ -87,6 +87,14 @@ enum Step {
         n: u8,
         pick: usize,
     },
+    Editions {
+        node: u8,
+        text: u8,
+    },
+    Seen {
+        node: u8,
+        of: u8,
+    },
 }
 
 fn limit() -> impl Strategy<Value = BudgetLimit> {
@@ -123,7 +131,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (by.clone(), by.clone()).prop_map(|(node, by)| Step::Remove { node, by }),
         3 => (0u8..4, 0u8..3, limit()).prop_map(|(n, of, limit)| Step::SetBudget { n, of, limit }),
         1 => (0u8..4).prop_map(|n| Step::DropBudget { n }),
-        2 => (by, 0u8..4).prop_map(|(node, services)| Step::Services { node, services }),
+        2 => (by.clone(), 0u8..4).prop_map(|(node, services)| Step::Services { node, services }),
+        1 => (by.clone(), 0u8..2).prop_map(|(node, text)| Step::Editions { node, text }),
+        2 => (by, 0u8..3).prop_map(|(node, of)| Step::Seen { node, of }),
         2 => (0u8..4, pick).prop_map(|(n, pick)| Step::Refill { n, pick }),
     ];
     prop_oneof![6 => leases, 1 => humans, 3 => policy]
@@ -240,6 +250,16 @@ fn command(step: &Step, index: u64, fences: &[Fence], ledger: &Ledger) -> Comman
         Step::Refill { n, pick } => Command::Refill {
             budget: format!("budget {n}"),
             fence: fence(pick),
+        },
+        Step::Editions { node, text } => Command::Editions {
+            node: key(node).node_id(),
+            editions: vec![(PlaybookName::new("restart").unwrap(), plan(text))],
+        },
+        Step::Seen { node, of } => Command::Seen {
+            node: key(node).node_id(),
+            playbook: PlaybookName::new("restart").unwrap(),
+            service: service(of),
+            what: [Sighting::WentAway, Sighting::Agreed, Sighting::Disagreed][usize::from(of)],
         },
     }
 }
