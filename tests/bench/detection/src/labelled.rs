@@ -249,9 +249,134 @@ pub fn alerts(all: &[(String, Labelled)], threshold: f64) -> Alerts {
     out
 }
 
+/// A host's series within so many seconds of each other are anomalous together.
+const TOGETHER_S: i64 = 600;
+/// A host is as anomalous as its second most anomalous series, or as this part of its most anomalous
+/// one: what is critical alone counts as much as two that are a warning.
+const ALONE: f64 = 3.0;
+
+/// The hosts whose series these are, by their folder: when something was wrong with any of their
+/// series something was wrong with them. A folder with one series, or with series of other times, is
+/// no host.
+pub fn hosts(all: &[(String, Labelled)]) -> Vec<(String, Labelled)> {
+    let mut folders: BTreeMap<&str, Vec<&Labelled>> = BTreeMap::new();
+    for (name, series) in all {
+        if let Some((folder, _)) = name.rsplit_once('/') {
+            folders.entry(folder).or_default().push(series);
+        }
+    }
+    let is_host = |series: &[&Labelled]| {
+        series.len() > 1 && series.iter().all(|s| s.times == series[0].times)
+    };
+    let hosts = folders.into_iter().filter(|(_, series)| is_host(series));
+    hosts
+        .map(|(folder, series)| (folder.to_owned(), host(&series)))
+        .collect()
+}
+
+fn host(series: &[&Labelled]) -> Labelled {
+    let mut times: Vec<i64> = series
+        .iter()
+        .flat_map(|s| s.times.iter().copied())
+        .collect();
+    times.sort_unstable();
+    times.dedup();
+    let mut wrong = vec![false; times.len()];
+    let mut most = vec![(0.0, 0.0); times.len()];
+    for s in series {
+        let mut recent: Vec<(i64, f64)> = vec![];
+        let mut row = 0;
+        for (i, t) in times.iter().enumerate() {
+            while row < s.times.len() && s.times[row] <= *t {
+                let is_wrong =
+                    s.ignored[row] || s.windows.iter().any(|(a, b)| (*a..=*b).contains(&row));
+                wrong[i] |= is_wrong && s.times[row] == *t;
+                // Of the scores from 0 to 1 the surprise that they were made of.
+                let score = s.scores[row].clamp(0.0, 1.0 - 1e-9);
+                recent.push((s.times[row], score / (1.0 - score)));
+                row += 1;
+            }
+            recent.retain(|(at, _)| t - at <= TOGETHER_S);
+            let highest = recent.iter().map(|(_, x)| *x).fold(0.0, f64::max);
+            let (first, second) = most[i];
+            most[i] = if highest > first {
+                (highest, first)
+            } else {
+                (first, highest.max(second))
+            };
+        }
+    }
+    let surprise = most
+        .iter()
+        .map(|(first, second): &(f64, f64)| second.max(first / ALONE));
+    let mut windows: Vec<(usize, usize)> = vec![];
+    for (i, _) in wrong.iter().enumerate().filter(|(_, w)| **w) {
+        match windows.last_mut() {
+            Some((_, last)) if *last + 1 == i => *last = i,
+            _ => windows.push((i, i)),
+        }
+    }
+    let first = series.iter().filter_map(|s| s.times.get(s.first)).max();
+    Labelled {
+        scores: surprise.map(|s| s / (s + 1.0)).collect(),
+        windows,
+        ignored: vec![false; times.len()],
+        first: first.map_or(0, |t| times.partition_point(|x| x < t)),
+        times,
+    }
+}
+
+/// What is told at the lowest threshold with at most so many false alerts a week.
+pub fn within(all: &[(String, Labelled)], per_week: f64) -> Option<(f64, Alerts)> {
+    let scores = all
+        .iter()
+        .flat_map(|(_, s)| s.scores[s.first..].iter().copied());
+    let mut thresholds: Vec<f64> = scores.filter(|s| *s > 0.0).collect();
+    thresholds.sort_by(f64::total_cmp);
+    thresholds.dedup();
+    let mut found = None;
+    let (mut low, mut high) = (0, thresholds.len());
+    while low < high {
+        let middle = (low + high) / 2;
+        let told = alerts(all, thresholds[middle]);
+        if told.false_per_week() <= per_week {
+            (found, high) = (Some((thresholds[middle], told)), middle);
+        } else {
+            low = middle + 1;
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_what_two_of_its_series_say_or_one_says_loudly() {
+        let of = |rows: &[(usize, f64)]| {
+            let mut scores = vec![0.0; 20];
+            rows.iter().for_each(|(i, s)| scores[*i] = *s);
+            let windows = vec![];
+            let (times, ignored) = ((0..20).map(|i| i * 300).collect(), vec![false; 20]);
+            Labelled {
+                times,
+                scores,
+                windows,
+                ignored,
+                first: 0,
+            }
+        };
+        let all = [
+            ("a/one".to_owned(), of(&[(4, 0.5), (12, 0.75)])),
+            ("a/two".to_owned(), of(&[(5, 0.5)])),
+            ("b/alone".to_owned(), of(&[])),
+        ];
+        let hosts = hosts(&all);
+        assert_eq!(hosts.len(), 1);
+        let told: Vec<usize> = (0..20).filter(|i| hosts[0].1.scores[*i] >= 0.499).collect();
+        assert_eq!(told, [5, 6, 12, 13, 14]);
+    }
 
     fn series(fires: &[usize]) -> Vec<(String, Labelled)> {
         let mut scores = vec![0.0; 100];

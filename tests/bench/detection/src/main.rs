@@ -18,6 +18,8 @@ use std::process::Command;
 
 /// The threshold at which a score is a warning.
 const WARNING: f64 = 0.5;
+/// False alerts of a host in a week.
+const HOST_BUDGET: f64 = 0.25;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut hale, mut seeds, mut sets) = (None, 3, vec![]);
@@ -139,5 +141,17 @@ fn set(
         told.windows,
         told.false_per_week()
     );
+    let hosts = labelled::hosts(&all);
+    if let Some((threshold, told)) = labelled::within(&hosts, HOST_BUDGET) {
+        println!(
+            "{name}, {profile}: of {} hosts {} of {} windows ({:.3}) at {:.2} false alerts a host-week \
+             (threshold {threshold:.2})",
+            hosts.len(),
+            told.found,
+            told.windows,
+            told.recall(),
+            told.false_per_week()
+        );
+    }
     Ok(())
 }
