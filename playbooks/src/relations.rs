@@ -24,7 +24,7 @@ pub(crate) const SECTIONS: [&str; 5] = [
 pub(crate) const DIAGNOSE: &str = "diagnose";
 /// A decision waits for its probes: they are few and quick.
 const MAX_PROBES: usize = 5;
-const MAX_PROBE_SECONDS: f64 = 5.0;
+const MAX_PROBE_SECONDS: f64 = 3.5;
 
 const MIN_DESCRIPTION: usize = 80;
 const MAX_DESCRIPTION: usize = 1200;

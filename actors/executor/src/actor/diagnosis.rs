@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 pub type Diagnosed = (PlaybookName, Vec<Finding>);
 
 /// No probe may take longer, whatever its playbook says.
-const AT_MOST: Duration = Duration::from_secs(5);
+const AT_MOST: Duration = Duration::from_millis(3500);
 /// So many of those that could not find out, and said so within this time, look once more, one after
 /// the other.
 const MOST_AGAIN: usize = 4;
