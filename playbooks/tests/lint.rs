@@ -399,7 +399,7 @@ fn a_probe_is_a_quick_look_that_finds_something() {
             p.yaml:22:74: error: it posts before the run has begun
                 move it to `steps`; a check before the run only looks
             p.yaml:22:89: error: a probe that takes long
-                write at most `5s`: the decision waits for it
+                write at most `3.5s`: the decision waits for it
             p.yaml:22:102: error: `retries` means nothing for a probe
                 remove it: what can't be found out speaks neither for nor against
         "#]],
