@@ -69,6 +69,11 @@ impl Explanation {
         }
     }
 
+    /// Says which jobs usually run at this time.
+    pub(crate) fn beside(&mut self, jobs: Vec<String>) {
+        self.why.extend(jobs);
+    }
+
     /// Of a reading.
     pub fn of(m: &Measured) -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! All series of a host: their baselines, what of them is anomalous, and what is to be saved.
 
+mod jobs;
 mod sisters;
 mod surprised;
 
@@ -16,6 +17,7 @@ use hale_model::{
     Anomaly, Batch, Bounds, Harm, HostName, Observed, Sample, SeriesKey, SeriesKind, ServiceName,
     Severity, Timestamp,
 };
+use jobs::Jobs;
 use serde::{Deserialize, Serialize};
 use sisters::Trial;
 use std::collections::{BTreeSet, HashMap};
@@ -27,6 +29,9 @@ pub const MAX_ANOMALIES: usize = 1000;
 /// An active series that has been silent for so many of its steps, and at least a minute, is gone.
 const SILENT_STEPS: u32 = 10;
 const SILENT_LEAST: Duration = Duration::from_secs(60);
+
+/// The row of the jobs: no name of a series.
+const JOBS_ROW: &[u8] = b"{jobs}";
 
 /// One row of the store: a series' name and its state; no state removes it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
@@ -120,6 +125,9 @@ pub struct HostBaselines {
     evicted: u64,
     surprised: Surprised,
     tags: Tags,
+    jobs: Jobs,
+    /// When the last round was taken.
+    now: Option<Moment>,
 }
 
 impl HostBaselines {
@@ -140,6 +148,8 @@ impl HostBaselines {
             evicted: 0,
             surprised: Surprised::default(),
             tags: Tags::new(),
+            jobs: Jobs::default(),
+            now: None,
         })
     }
 
@@ -170,6 +180,8 @@ impl HostBaselines {
         } = batch;
         self.take_tags(&snapshot);
         let now = self.local.moment(at);
+        self.now = Some(now);
+        self.jobs.started(jobs_started(&snapshot), now);
         self.surprised.forget(at);
         let mut cleared = BTreeSet::new();
         for sample in samples {
@@ -290,6 +302,7 @@ impl HostBaselines {
             explanation: series.latest.as_ref().map(|m| {
                 let mut told = Explanation::of(m);
                 told.begun_from(&series.begun_from);
+                told.beside(self.now.map(|now| self.jobs.at(now)).unwrap_or_default());
                 told
             }),
             begun_from: series.begun_from.clone(),
@@ -414,11 +427,16 @@ impl HostBaselines {
             }
             series.unsaved = false;
         }
+        let jobs = self.jobs.unsaved();
+        rows.extend(jobs.map(|bytes| (JOBS_ROW.to_vec(), Some(bytes))));
         rows
     }
 
     /// Rows that could not be saved are to be saved again.
     pub fn not_saved(&mut self, rows: &[Row]) {
+        if rows.iter().any(|(key, _)| key == JOBS_ROW) {
+            self.jobs.not_saved();
+        }
         for key in rows.iter().filter_map(|(key, _)| series_of(key)) {
             match self.series.get_mut(&key) {
                 Some(series) => series.unsaved = true,
@@ -432,6 +450,10 @@ impl HostBaselines {
     pub fn restore(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> usize {
         let mut unreadable = 0;
         for (key, bytes) in rows {
+            if key == JOBS_ROW {
+                self.jobs = Jobs::read(&bytes).unwrap_or_default();
+                continue;
+            }
             match (series_of(&key), Baseline::from_bytes(&bytes)) {
                 (Some(key), Ok(mut baseline)) => {
                     baseline.set_window(self.config.window());
@@ -480,6 +502,13 @@ impl Series {
             anomaly: self.state.active().map(|a| (a.severity, a.since)),
         }
     }
+}
+
+/// The jobs that telemetry was told of in this round.
+fn jobs_started(snapshot: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let told = snapshot.pointer("/metrics/log/jobs_started");
+    let told = told.and_then(|jobs| jobs.as_array());
+    told.into_iter().flatten().filter_map(|job| job.as_str())
 }
 
 fn name(key: &SeriesKey) -> Vec<u8> {

@@ -42,6 +42,11 @@ impl Moment {
         self.local_s().div_euclid(DAY_S)
     }
 
+    /// The second of the local day.
+    pub(crate) fn second_of_day(self) -> i64 {
+        self.local_s().rem_euclid(DAY_S)
+    }
+
     /// The quarter hour of the local week, 0 on Monday at midnight.
     pub(crate) fn slot_of_week(self) -> u16 {
         (self.local_s().rem_euclid(7 * DAY_S) / SLOT_S) as u16

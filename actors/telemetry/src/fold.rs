@@ -1,14 +1,17 @@
 //! Log lines of one interval fold into events: one for each template of each file, with a count.
 
+use crate::jobs;
 use crate::limits::Drops;
 use crate::mask::mask;
 use crate::severity;
 use crate::template::{self, Book};
 use hale_model::{Event, EventSource, Harm, Level, Sample, SeriesKey, ServiceName, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest message an event carries, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024;
+/// The most jobs of a round that are told.
+const MAX_JOBS: usize = 32;
 
 /// Whose lines they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,7 @@ pub struct Folder {
     book: Book,
     pending: BTreeMap<(String, String), Event>,
     counts: BTreeMap<String, Counts>,
+    jobs: BTreeSet<String>,
     max_events: usize,
     round: u64,
     drops: Drops,
@@ -51,6 +55,7 @@ impl Folder {
             book: Book::new(templates),
             pending: BTreeMap::new(),
             counts: BTreeMap::new(),
+            jobs: BTreeSet::new(),
             max_events,
             round: 0,
             drops: Drops::default(),
@@ -75,6 +80,11 @@ impl Folder {
                 Level::Error | Level::Critical => counts.errors += 1,
                 Level::Debug | Level::Info => {}
             }
+        }
+        if let Some(job) = jobs::started(line, &parsed.message)
+            && self.jobs.len() < MAX_JOBS
+        {
+            self.jobs.insert(mask(job).into_owned());
         }
         if parsed.continues || parsed.level < origin.min_level {
             return;
@@ -108,6 +118,11 @@ impl Folder {
             origin: key.0.clone(),
         };
         self.pending.insert(key, event);
+    }
+
+    /// The jobs that have started since the last call, as far as lines told of them.
+    pub fn take_jobs(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.jobs)
     }
 
     /// Ends a round: the events, gravest first, the counts as samples, and what was dropped.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod fold;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod jobs;
 pub mod limits;
 pub mod lines;
 pub mod mask;

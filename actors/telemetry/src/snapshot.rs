@@ -9,6 +9,9 @@ use hale_model::{HostName, Sample, SeriesKey};
 use serde_json::{Map, Number, Value, json};
 use std::collections::BTreeMap;
 
+/// Where the jobs stand that have started in this round.
+pub const JOBS: &str = "log.jobs_started";
+
 /// Builds a host's snapshot. `extra` adds values that are no series, by the same paths.
 pub fn build<'a>(
     host: &HostName,

@@ -9,6 +9,7 @@ use super::{Found, blocking};
 use crate::config::{LimitsConfig, LogConfig};
 use crate::fold::{Folder, Origin};
 use crate::limits::Drops;
+use crate::snapshot;
 use find::{Candidate, FileId};
 use hale_model::Timestamp;
 use positions::Positions;
@@ -101,11 +102,13 @@ impl Follower {
         let (samples, events, folded) = self.folder.flush();
         drops.merge(&folded);
         self.started = true;
+        let jobs = self.folder.take_jobs();
+        let extra = (!jobs.is_empty()).then(|| (snapshot::JOBS, serde_json::json!(jobs)));
         Found {
             samples,
             events,
             drops,
-            ..Found::default()
+            extra: extra.into_iter().collect(),
         }
     }
 
