@@ -351,6 +351,17 @@ impl Inner {
             service: request.service,
         };
         let what = format!("{filter:?}");
+        if request.forget {
+            let forget = |reply| hale_baseline::actor::Message::Forget(filter.clone(), reply);
+            let forgotten = self.slots.baseline.ask(ASK, forget).await;
+            let series = forgotten.ok_or_else(|| silent("baseline actor"))?;
+            tracing::info!(
+                by = request.by,
+                what,
+                series,
+                "what was learned is forgotten"
+            );
+        }
         let count = self
             .slots
             .baseline

@@ -60,6 +60,9 @@ pub enum Message {
         /// Who waits for the answer, if anybody does.
         reply: Option<RpcReplyPort<usize>>,
     },
+    /// What was learned of the series that fit is forgotten: they begin anew. Answered with how many
+    /// fit.
+    Forget(SeriesFilter, RpcReplyPort<usize>),
     /// How many series are kept, and how many gave way to others.
     Counts(RpcReplyPort<Counts>),
     /// Saves what has changed; answered when it is saved or could not be.
@@ -147,6 +150,7 @@ impl Actor for BaselineActor {
                     answer(reply, count);
                 }
             }
+            Message::Forget(filter, reply) => answer(reply, state.host.forget(&filter)),
             Message::Newcomers(reply) => answer(reply, state.host.newcomers()),
             Message::NotAnswered(of) => state.host.not_answered(&of),
             Message::States(of, reply) => answer(reply, state.host.states(&of)),

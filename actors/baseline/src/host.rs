@@ -404,6 +404,23 @@ impl HostBaselines {
         count
     }
 
+    /// Forgets what was learned of the series that fit: they begin anew, from what hosts of the same
+    /// role know where there are some. An anomaly that goes on ends as any other does.
+    pub fn forget(&mut self, filter: &SeriesFilter) -> usize {
+        let mut count = 0;
+        for series in self.series.values_mut().filter(|s| filter.fits(&s.sample)) {
+            series.baseline = Baseline::new(self.config.window());
+            let profile = self.config.profile_for(&series.sample, &self.tags);
+            series.baseline.set_profile(profile);
+            series.trial = None;
+            series.begun_from.clear();
+            series.asked = false;
+            series.unsaved = true;
+            count += 1;
+        }
+        count
+    }
+
     /// The series that fit, in the order of their names.
     pub fn views(&self, filter: &SeriesFilter) -> Vec<SeriesView> {
         let mut views: Vec<SeriesView> = self

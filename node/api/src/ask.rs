@@ -174,6 +174,9 @@ pub struct ExcludeRequest {
     pub from: Timestamp,
     /// Until when; at most a day ahead.
     pub until: Timestamp,
+    /// Whether all that was learned of them is forgotten too: they begin anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forget: bool,
     /// Who.
     pub by: String,
     /// Why.

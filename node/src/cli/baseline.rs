@@ -128,7 +128,8 @@ Examples:
 Samples are held back for up to two hours before they are learned, and what looks like trouble for
 longer: of the period, what is still held back is forgotten, and what is still to come is judged and
 not learned. It begins now at the latest, and ends within a day. What was learned before fades within
-the baseline's window.")]
+the baseline's window; where that takes too long, --forget lets the series begin anew, from what hosts
+of the same role know where there are some.")]
 pub(crate) struct ExcludeArgs {
     /// The host [default: the node's own]
     host: Option<String>,
@@ -144,6 +145,9 @@ pub(crate) struct ExcludeArgs {
     /// Until when
     #[arg(long, value_name = "TIME")]
     until: Timestamp,
+    /// Forget all that was learned of these series too: they begin anew
+    #[arg(long, requires = "series")]
+    forget: bool,
     /// Why; it stands in the node's log
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
@@ -163,6 +167,7 @@ pub(super) async fn exclude(
         service: args.service,
         from: args.from,
         until: args.until,
+        forget: args.forget,
         by: who(args.by),
         reason: args.reason,
     };
@@ -173,8 +178,13 @@ pub(super) async fn exclude(
     out.line(match excluded.series {
         0 => format!("No series of {host} fits; `hale metrics {host}` lists them."),
         n => format!(
-            "{from} to {until} is not learned as normal for {} of {host}.",
-            many(n, "series", "series")
+            "{from} to {until} is not learned as normal for {} of {host}.{}",
+            many(n, "series", "series"),
+            if request.forget {
+                " What was learned before is forgotten."
+            } else {
+                ""
+            }
         ),
     })?;
     Ok(ExitCode::SUCCESS)

@@ -166,6 +166,7 @@ impl Series {
 mod tests {
     use super::*;
     use crate::config::BaselineConfig;
+    use crate::host::SeriesFilter;
     use hale_model::{Batch, Sample, Timestamp};
 
     const MONDAY: i64 = 1_769_990_400;
@@ -192,6 +193,30 @@ mod tests {
 
     fn value(n: i64) -> f64 {
         30.0 + (n.wrapping_mul(7919) % 101) as f64 / 50.0
+    }
+
+    #[test]
+    fn what_is_forgotten_is_learned_anew_and_asked_for_again() {
+        let mut host = host();
+        for n in 0..1440 {
+            round(&mut host, "web-01", n, value(n));
+        }
+        let key = SeriesKey::new("system.cpu_percent");
+        let age = |host: &HostBaselines| {
+            let detail = host.detail(&key).unwrap();
+            detail.view.latest.unwrap().baseline.age_seconds
+        };
+        assert!(age(&host) > 80_000);
+        let other = SeriesFilter {
+            series: Some("system.disk_*".into()),
+            ..SeriesFilter::default()
+        };
+        assert_eq!(host.forget(&other), 0);
+        assert_eq!(host.forget(&SeriesFilter::default()), 1);
+        round(&mut host, "web-01", 1440, value(1440));
+        round(&mut host, "web-01", 1441, value(1441));
+        assert!(age(&host) < 600);
+        assert_eq!(host.newcomers(), std::slice::from_ref(&key));
     }
 
     #[test]
