@@ -13,7 +13,7 @@ use deciding::Deciding;
 use hale_model::ledger::History;
 use hale_model::port::Port;
 use hale_model::{
-    Consumer, Decision, Finding, Incident, IncidentId, Observed, PlaybookName, SeriesKey,
+    Consumer, Decision, Finding, Incident, IncidentId, Observed, PlaybookName, Route, SeriesKey,
     ServiceName,
 };
 use hale_playbooks::Playbook;
@@ -22,6 +22,8 @@ use known::{Known, KnownIncidents};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The actor.
 #[derive(Debug, Default, Clone, Copy)]
@@ -120,6 +122,8 @@ pub enum Message {
     Built(u64, Arc<Ranker>),
     /// A decision was made: from the actor to itself.
     Made(Box<Decided>),
+    /// A decision has waited for more evidence: from the actor to itself.
+    Settled(IncidentId),
     /// A decision could not be made: from the actor to itself.
     Failed(IncidentId),
 }
@@ -138,9 +142,17 @@ pub struct State {
     deciding: BTreeMap<IncidentId, bool>,
     /// How often an incident was decided on anew because it had changed meanwhile.
     overtaken: BTreeMap<IncidentId, u32>,
+    /// When an incident was first decided on.
+    begun: BTreeMap<IncidentId, Instant>,
+    /// First decisions that run nothing, while more evidence may come.
+    settling: BTreeMap<IncidentId, Box<Decided>>,
     /// Incidents that wait for the first index.
     waiting: BTreeSet<IncidentId>,
 }
+
+/// A first decision that asks a human waits so long for what comes a moment later: the log line that
+/// names the cause, the unit that systemd gives up on. What can run alone does not wait.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// So often a decision that was overtaken by a change is made anew before it is handed on.
 const MOST_OVERTAKEN: u32 = 2;
@@ -186,6 +198,8 @@ impl Actor for DecisionActor {
             generation: 1,
             deciding: BTreeMap::new(),
             overtaken: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            settling: BTreeMap::new(),
         };
         build(myself, 1, &playbooks);
         Ok(state)
@@ -215,6 +229,11 @@ impl Actor for DecisionActor {
             }
             Message::Built(..) => {}
             Message::Made(decided) => state.made(&myself, *decided).await,
+            Message::Settled(id) => {
+                if let Some(decided) = state.settling.remove(&id) {
+                    state.hand_on(*decided).await;
+                }
+            }
             Message::Failed(id) => {
                 state.deciding.remove(&id);
                 state.overtaken.remove(&id);
@@ -258,7 +277,10 @@ impl State {
             let id = change.incident().id.clone();
             let is_over = matches!(change, Change::Resolved(_));
             (self.ports.changed)(change).await;
-            if !is_over {
+            if is_over {
+                self.settling.remove(&id);
+                self.begun.remove(&id);
+            } else {
                 self.decide(myself, &id);
             }
         }
@@ -280,6 +302,9 @@ impl State {
         if self.known.is_decided_enough(id) || self.known.is_being_mended(id, incident.updated_at) {
             return;
         }
+        // What it was to settle into has changed.
+        self.settling.remove(id);
+        self.begun.entry(id.clone()).or_insert_with(Instant::now);
         self.deciding.insert(id.clone(), false);
         let deciding = Deciding {
             incident,
@@ -320,6 +345,24 @@ impl State {
             self.decide(myself, &id);
             return;
         }
+        let begun = self.begun.get(&id).map(Instant::elapsed);
+        let left = SETTLES.saturating_sub(begun.unwrap_or(SETTLES));
+        let may_wait = is_open && !changed && !self.known.is_decided(&id);
+        if may_wait && decided.decision.route != Route::Execute && !left.is_zero() {
+            self.settling.insert(id.clone(), Box::new(decided));
+            myself.send_after(left, || Message::Settled(id));
+            return;
+        }
+        self.hand_on(decided).await;
+        if changed && is_open {
+            self.decide(myself, &id);
+        }
+    }
+
+    async fn hand_on(&mut self, decided: Decided) {
+        let id = decided.incident.id.clone();
+        self.begun.remove(&id);
+        let is_open = self.correlator.open().any(|i| i.id == id);
         let is_news = self.known.decided(&decided);
         let kept = self.known.put(
             &self
@@ -330,9 +373,6 @@ impl State {
         // What ended while it was decided on is told by its change, and must not start anything.
         if is_open && is_news {
             (self.ports.decided)(decided).await;
-        }
-        if changed && is_open {
-            self.decide(myself, &id);
         }
     }
 

@@ -215,6 +215,36 @@ async fn what_comes_while_it_is_decided_is_part_of_what_is_decided_on() {
 }
 
 #[tokio::test]
+async fn a_human_is_asked_only_after_what_comes_a_moment_later() {
+    let policy = Policy {
+        max_route: Route::Ask,
+        ..Policy::default()
+    };
+    let mut house = house(Disk::default(), policy.clone()).await;
+    let (anomalies, events) = exhausted_pool();
+    house.observe(round(0, vec![], events[..1].to_vec())).await;
+    house.changed.recv().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(house.decided.try_recv().is_err());
+    house
+        .observe(round(1, anomalies.clone(), events.clone()))
+        .await;
+    let decided = house.next_decision().await;
+    assert_eq!(decided.decision.route, Route::Ask);
+    assert_eq!(decided.incident.anomalies.len(), anomalies.len());
+    assert!(house.decided.try_recv().is_err());
+    house.actor.stop(None);
+    // Where nothing more comes a human is asked all the same.
+    let mut alone = self::house(Disk::default(), policy).await;
+    let began = std::time::Instant::now();
+    alone.observe(round(0, vec![], events[..1].to_vec())).await;
+    let decided = alone.next_decision().await;
+    assert_eq!(decided.decision.route, Route::Ask);
+    assert!(began.elapsed() >= Duration::from_secs(2));
+    alone.actor.stop(None);
+}
+
+#[tokio::test]
 async fn a_restart_remembers_what_is_open_and_does_not_decide_it_again() {
     let disk = Disk::default();
     let (anomalies, events) = exhausted_pool();
