@@ -38,32 +38,34 @@ impl Line {
         self.tell_editions().await;
     }
 
-    /// Which texts the playbooks have here, until the ledger knows: what a playbook earned is of one
-    /// text.
+    /// Which texts the playbooks have here: what a playbook earned is of one text. Told once, so that
+    /// two nodes with other texts do not take turns.
     async fn tell_editions(&self) {
-        let here: Vec<(PlaybookName, Digest)> = self.parts.library.editions();
-        loop {
-            let unknown: Option<Vec<_>> = self.parts.consensus.read_stale(|l| {
-                let is_new = |(p, d): &&(PlaybookName, Digest)| l.edition(p) != Some(*d);
-                let new = here.iter().filter(is_new).take(MAX_EDITIONS).cloned();
-                (l.rules() >= RULES_WITH_EDITIONS).then(|| new.collect())
+        let mut left: Vec<(PlaybookName, Digest)> = self.parts.library.editions();
+        while !left.is_empty() {
+            let follows = self.parts.consensus.read_stale(|l| {
+                left.retain(|(playbook, digest)| l.edition(playbook) != Some(*digest));
+                l.rules() >= RULES_WITH_EDITIONS
             });
-            let Some(editions) = unknown else {
-                tokio::time::sleep(TELL_AGAIN).await;
-                continue;
-            };
-            if editions.is_empty() {
-                return;
-            }
-            let node = self.parts.key.node_id();
-            let command = Command::Editions { node, editions };
-            match self.parts.consensus.propose(command).await {
-                Ok(Answer::Refused(refusal)) => {
-                    tracing::warn!(%refusal, "the ledger does not take which playbooks there are");
-                    return;
+            if follows && !left.is_empty() {
+                let now = left.len().min(MAX_EDITIONS);
+                let command = Command::Editions {
+                    node: self.parts.key.node_id(),
+                    editions: left[..now].to_vec(),
+                };
+                match self.parts.consensus.propose(command).await {
+                    Ok(Answer::Refused(refusal)) => {
+                        tracing::warn!(%refusal, "the ledger does not take which playbooks there are");
+                        return;
+                    }
+                    Ok(_) => {
+                        left.drain(..now);
+                        continue;
+                    }
+                    Err(_) => {}
                 }
-                Ok(_) | Err(_) => tokio::time::sleep(TELL_AGAIN).await,
             }
+            tokio::time::sleep(TELL_AGAIN).await;
         }
     }
 
