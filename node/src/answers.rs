@@ -531,7 +531,11 @@ impl Inner {
         fresh: Consistency,
     ) -> Result<Vec<(PlaybookName, History)>, Problem> {
         self.ledger(fresh, |l| {
-            l.histories().map(|(p, _, h)| (p.clone(), h)).collect()
+            let all = l.histories();
+            let is_ours = |p: &PlaybookName| !levels::is_of_another_text(l, &self.library, p);
+            all.filter(|(p, ..)| is_ours(p))
+                .map(|(p, _, h)| (p.clone(), h))
+                .collect()
         })
         .await
     }

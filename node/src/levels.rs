@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::library::Library;
+use hale_consensus::Ledger;
 use hale_decision::autonomy::{self, Level, Place};
 use hale_decision::confidence::Policy;
 use hale_model::ledger::History;
@@ -16,6 +17,30 @@ pub(crate) struct Asked<'a> {
     pub(crate) service: Option<&'a ServiceName>,
     /// How it did there.
     pub(crate) history: History,
+}
+
+/// How a playbook did, by the text that it has here: what another text earned does not count.
+pub(crate) fn history(
+    ledger: &Ledger,
+    library: &Library,
+    playbook: &PlaybookName,
+    service: Option<&ServiceName>,
+) -> History {
+    match is_of_another_text(ledger, library, playbook) {
+        true => History::default(),
+        false => ledger.history(playbook, service),
+    }
+}
+
+/// Whether the ledger counts for another text of this playbook than the one here.
+pub(crate) fn is_of_another_text(
+    ledger: &Ledger,
+    library: &Library,
+    playbook: &PlaybookName,
+) -> bool {
+    let here = library.get(playbook).map(|k| k.playbook.digest);
+    let counted = ledger.edition(playbook);
+    counted.is_some() && here.is_some() && counted != here
 }
 
 /// The level and why, with the thresholds that hold there.

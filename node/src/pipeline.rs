@@ -252,9 +252,10 @@ impl Line {
                     changed: through(&line, Self::take_change),
                     history: through(&line, |line, asked: HistoryAsked| async move {
                         let (playbook, service) = asked;
-                        line.parts
-                            .consensus
-                            .read_stale(|l| l.history(&playbook, service.as_ref()))
+                        let library = &line.parts.library;
+                        line.parts.consensus.read_stale(|l| {
+                            levels::history(l, library, &playbook, service.as_ref())
+                        })
                     }),
                     policy: through(&line, Self::policy),
                     diagnose: through(&line, Self::diagnose),
@@ -347,7 +348,9 @@ impl Line {
 
     async fn policy(self: Arc<Self>, asked: PolicyAsked) -> Policy {
         let ledger = &self.parts.consensus;
-        let history = ledger.read_stale(|l| l.history(&asked.playbook, asked.service.as_ref()));
+        let library = &self.parts.library;
+        let history = ledger
+            .read_stale(|l| levels::history(l, library, &asked.playbook, asked.service.as_ref()));
         let asked = levels::Asked {
             playbook: &asked.playbook,
             service: asked.service.as_ref(),

@@ -418,6 +418,12 @@ impl HostBaselines {
             series.unsaved = true;
             count += 1;
         }
+        // Which service a series belongs to that was not seen since the start is not known.
+        if let (Some(_), None) = (&filter.series, &filter.service) {
+            let fits = |key: &SeriesKey| matches(filter.series.as_deref(), None, key, None);
+            let restored = self.restored.extract_if(|key, _| fits(key));
+            self.gone.extend(restored.map(|(key, _)| key));
+        }
         count
     }
 

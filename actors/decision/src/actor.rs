@@ -146,6 +146,8 @@ pub struct State {
     begun: BTreeMap<IncidentId, Instant>,
     /// First decisions that run nothing, while more evidence may come.
     settling: BTreeMap<IncidentId, Box<Decided>>,
+    /// Those that are being made anew meanwhile: better than none.
+    replaced: BTreeMap<IncidentId, Box<Decided>>,
     /// Incidents that wait for the first index.
     waiting: BTreeSet<IncidentId>,
 }
@@ -200,6 +202,7 @@ impl Actor for DecisionActor {
             overtaken: BTreeMap::new(),
             begun: BTreeMap::new(),
             settling: BTreeMap::new(),
+            replaced: BTreeMap::new(),
         };
         build(myself, 1, &playbooks);
         Ok(state)
@@ -237,6 +240,10 @@ impl Actor for DecisionActor {
             Message::Failed(id) => {
                 state.deciding.remove(&id);
                 state.overtaken.remove(&id);
+                match state.replaced.remove(&id) {
+                    Some(decided) => state.hand_on(*decided).await,
+                    None => drop(state.begun.remove(&id)),
+                }
             }
             Message::ListIncidents(reply) => {
                 let _ = reply.send(state.known.list(state.correlator.open()));
@@ -279,6 +286,7 @@ impl State {
             (self.ports.changed)(change).await;
             if is_over {
                 self.settling.remove(&id);
+                self.replaced.remove(&id);
                 self.begun.remove(&id);
             } else {
                 self.decide(myself, &id);
@@ -303,7 +311,8 @@ impl State {
             return;
         }
         // What it was to settle into has changed.
-        self.settling.remove(id);
+        let replaced = self.settling.remove(id);
+        self.replaced.extend(replaced.map(|d| (id.clone(), d)));
         self.begun.entry(id.clone()).or_insert_with(Instant::now);
         self.deciding.insert(id.clone(), false);
         let deciding = Deciding {
@@ -362,6 +371,7 @@ impl State {
     async fn hand_on(&mut self, decided: Decided) {
         let id = decided.incident.id.clone();
         self.begun.remove(&id);
+        self.replaced.remove(&id);
         let is_open = self.correlator.open().any(|i| i.id == id);
         let is_news = self.known.decided(&decided);
         let kept = self.known.put(

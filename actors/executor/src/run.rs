@@ -43,6 +43,8 @@ struct Cursor {
     since_wall: Timestamp,
     /// Since when a verification has held without a break.
     holding: Option<Duration>,
+    /// Since when it is waited for, where it is.
+    waited: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -434,6 +436,7 @@ impl Run {
             since: self.now,
             since_wall: self.wall,
             holding: None,
+            waited: self.now,
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest message an event carries, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1024;
-/// The most jobs of a round that are told.
+/// The most jobs of a round.
 const MAX_JOBS: usize = 32;
 
 /// Whose lines they are.
@@ -84,7 +84,10 @@ impl Folder {
         if let Some(job) = jobs::started(line, &parsed.message)
             && self.jobs.len() < MAX_JOBS
         {
-            self.jobs.insert(mask(job).into_owned());
+            // Masked whole: half a secret is not recognised as one.
+            let mut name = mask(job).into_owned();
+            template::truncate(&mut name, jobs::MAX_NAME_BYTES);
+            self.jobs.insert(name);
         }
         if parsed.continues || parsed.level < origin.min_level {
             return;
@@ -164,6 +167,21 @@ mod tests {
             service: ServiceName::new("postgresql").ok(),
             min_level: Level::Warning,
         }
+    }
+
+    #[test]
+    fn a_job_is_told_masked_and_cut() {
+        let mut folder = Folder::new(10, 10);
+        let line = format!(
+            "Feb 12 03:00:01 db-1 CRON[1]: (root) CMD (pg_dump {} postgres://backup:s3cret@db/shop)",
+            "x".repeat(40)
+        );
+        folder.take(&origin(), &line, Timestamp::from_secs(0));
+        let told = folder.take_jobs();
+        let name = told.first().unwrap();
+        assert!(name.starts_with("pg_dump") && name.len() <= jobs::MAX_NAME_BYTES);
+        assert!(!name.contains("s3c"), "{name}");
+        assert!(folder.take_jobs().is_empty());
     }
 
     #[test]

@@ -118,13 +118,19 @@ impl Line {
             return self.unrun.forget(&incident.id);
         };
         let service = incident.service.clone();
-        let history = |l: &hale_consensus::Ledger| l.history(&playbook, service.as_ref());
+        let library = &self.parts.library;
+        let history =
+            |l: &hale_consensus::Ledger| levels::history(l, library, &playbook, service.as_ref());
         let asked = levels::Asked {
             playbook: &playbook,
             service: service.as_ref(),
             history: self.parts.consensus.read_stale(history),
         };
-        let (level, _) = levels::of(&self.parts.config, &self.parts.library, &asked);
+        let (level, policy) = levels::of(&self.parts.config, &self.parts.library, &asked);
+        // What merely came first of those that do not fit says nothing of it.
+        if decision.confidence.total < policy.ask {
+            return self.unrun.forget(&incident.id);
+        }
         let is_shadow = level == Level::Shadow;
         self.unrun.chosen(incident, playbook, is_shadow);
     }

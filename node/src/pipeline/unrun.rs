@@ -106,11 +106,14 @@ impl Unrun {
         let mut all = self.all();
         let own = all.remove(&report.incident.id);
         match report.outcome.status {
-            OutcomeStatus::SelfResolved => vec![Seen {
-                playbook: plan.playbook.clone(),
-                service: plan.service.clone(),
-                what: Sighting::WentAway,
-            }],
+            // One that waited for a human is counted when its signals are normal again.
+            OutcomeStatus::SelfResolved if own.is_some() || report.mode == Mode::Autonomous => {
+                vec![Seen {
+                    playbook: plan.playbook.clone(),
+                    service: plan.service.clone(),
+                    what: Sighting::WentAway,
+                }]
+            }
             OutcomeStatus::Success => {
                 // What a human runs by hand has an incident of its own.
                 let is_manual = matches!(report.mode, Mode::Manual { .. });

@@ -315,7 +315,7 @@ impl Inner {
         if let Some(link) = self.find(peer, lane) {
             return Ok(link);
         }
-        let later = |l: &Link| Some(l.number) != before;
+        let later = |l: &Link| Some(l.number) > before;
         if let Some(link) = self.newest(peer.node, lane).filter(later) {
             return Ok(link);
         }
@@ -327,6 +327,8 @@ impl Inner {
         }
         let name = name_of(&peer.node);
         let dialed = tokio::select! {
+            // A handshake that is done is known to the peer: it is not given up for another.
+            biased;
             dialed = self.handshake(peer.addr, &name, lane) => dialed,
             link = self.opened_by(peer.node, lane, before) => {
                 backoff.succeeded();
@@ -357,7 +359,7 @@ impl Inner {
         loop {
             let opened = self.opened.notified();
             match self.newest(node, lane) {
-                Some(link) if Some(link.number) != before => return link,
+                Some(link) if Some(link.number) > before => return link,
                 _ => opened.await,
             }
         }
@@ -398,7 +400,7 @@ impl Inner {
     ) -> Link {
         Link {
             connection,
-            number: self.links.fetch_add(1, Ordering::Relaxed),
+            number: 0,
             peer,
             lane,
             // Who joins can't know the cluster's number yet.
@@ -425,7 +427,13 @@ impl Inner {
         if link.lane == Lane::Join {
             shares.push((&strangers, limits.of_strangers));
         }
-        let evicted = self.pool().insert(key, link.clone(), &shares);
+        let (link, evicted) = {
+            let mut pool = self.pool();
+            let number = self.links.fetch_add(1, Ordering::Relaxed);
+            let link = Link { number, ..link };
+            let evicted = pool.insert(key, link.clone(), &shares);
+            (link, evicted)
+        };
         for old in evicted {
             count(&self.counters.evicted);
             old.close(Reason::MakingRoom);

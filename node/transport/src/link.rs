@@ -24,7 +24,7 @@ pub(crate) enum Reason {
 #[derive(Clone)]
 pub struct Link {
     pub(crate) connection: Connection,
-    /// Tells it from all others of this endpoint.
+    /// In the order in which connections were put into the pool.
     pub(crate) number: usize,
     pub(crate) peer: NodeId,
     pub(crate) lane: Lane,

@@ -90,6 +90,7 @@ impl Run {
         };
         if cursor.attempts == 0 {
             cursor.since = self.now;
+            cursor.waited = self.now;
             cursor.since_wall = self.wall;
         } else if is_check {
             return self.perform(cursor);
@@ -298,10 +299,14 @@ impl Run {
 
     fn failed(&mut self, mut cursor: Cursor, step: &Step, line: LogLine) {
         cursor.failures += 1;
-        cursor.holding = None;
+        if cursor.holding.take().is_some() {
+            cursor.waited = self.now;
+        }
+        // The others are not looked at while this one is tried again.
+        self.holding.interrupted();
         let pause = step.retry_delay.max(MIN_PAUSE);
         let is_again = match step.fail_action {
-            FailAction::Wait => self.now + pause < cursor.since + step.max_wait,
+            FailAction::Wait => self.now + pause < cursor.waited + step.max_wait,
             _ => cursor.failures <= step.retries,
         };
         let is_out_of_time = cursor.phase != Phase::Rollback && self.now >= self.deadline();

@@ -22,7 +22,7 @@ pub(super) struct Holding {
     held: Vec<Held>,
     /// How many verifications were begun.
     begun: usize,
-    /// Whether all have passed once.
+    /// Whether they are looked at in turn, and none is waited for.
     is_round: bool,
 }
 
@@ -45,6 +45,11 @@ impl Holding {
             hold,
             seen: now,
         });
+    }
+
+    /// One failed and is tried again.
+    pub(super) fn interrupted(&mut self) {
+        self.is_round = false;
     }
 
     /// Which is looked at next, and when; none if all have held.

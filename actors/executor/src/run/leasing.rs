@@ -250,6 +250,8 @@ impl Run {
 
     /// The lease is held again. What was begun goes on only where that can't do harm.
     fn take_up(&mut self, cursor: Cursor, in_flight: bool) {
+        // Whatever is verified is verified from its beginning.
+        self.holding = Holding::default();
         if !self.has_touched() {
             self.go(self.start_of(Phase::PreChecks, 0));
             return;
@@ -270,10 +272,7 @@ impl Run {
                     "the run was interrupted and could not go on: {why}"
                 ));
             }
-            Phase::Verification => {
-                self.holding = Holding::default();
-                self.go(self.start_of(Phase::Verification, 0));
-            }
+            Phase::Verification => self.go(self.start_of(Phase::Verification, 0)),
             Phase::Rollback if in_flight && !is_idempotent => {
                 let name = self
                     .step_at(&cursor)

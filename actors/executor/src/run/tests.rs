@@ -225,6 +225,26 @@ fn what_nobody_looked_at_meanwhile_has_to_hold_anew() {
 }
 
 #[test]
+fn while_one_is_tried_again_the_others_do_not_hold_unseen() {
+    let mut playbook = samples::playbook();
+    let mut second = playbook.verification[0].clone();
+    second.name = "healthy_too".into();
+    second.retries = 60;
+    playbook.verification.push(second);
+    for step in &mut playbook.verification {
+        step.hold = Duration::from_secs(5);
+    }
+    let mut w = run(playbook);
+    // It breaks in the round, for twenty seconds.
+    w.fail_times_after("healthy_too", 2, 20);
+    w.settle();
+    assert_eq!(outcome(&w).0, OutcomeStatus::Success);
+    let last: Vec<&str> = w.performed.iter().rev().map(|(_, n)| n.as_str()).collect();
+    let after = last.iter().take(12).filter(|n| **n == "healthy").count();
+    assert!(after >= 5, "it was looked at {after} times after the break");
+}
+
+#[test]
 fn a_step_that_takes_too_long_is_stopped_and_undone() {
     let mut w = run(samples::playbook());
     w.hang("second");

@@ -42,7 +42,12 @@ pub(super) struct Rounds {
     of_task: HashMap<Id, usize>,
     gate: Gate,
     round: u64,
+    /// Jobs that have started since the last batch.
+    jobs: BTreeSet<String>,
 }
+
+/// The most jobs of one batch.
+const MAX_JOBS: usize = 64;
 
 /// A sensor, and what it last told.
 struct Slot {
@@ -90,6 +95,7 @@ impl Rounds {
             of_task: HashMap::new(),
             gate: Gate::new(config.limits.series),
             round: 0,
+            jobs: BTreeSet::new(),
         })
     }
 
@@ -193,6 +199,11 @@ impl Rounds {
         slot.busy = false;
         if let Some(found) = found {
             into.drops.merge(&found.drops);
+            // Told with the next batch, and once: a quick round that ships nothing loses none.
+            self.jobs.extend(found.jobs);
+            while self.jobs.len() > MAX_JOBS {
+                self.jobs.pop_last();
+            }
             let samples = self.gate.admit(found.samples, &mut into.drops);
             slot.told_in = self.round;
             slot.extra = found.extra;
@@ -211,7 +222,8 @@ impl Rounds {
             drops,
             slots,
         } = gathered;
-        let snapshot = self.snapshot();
+        let jobs = std::mem::take(&mut self.jobs);
+        let snapshot = self.snapshot(&jobs);
         lock(&self.shared.snapshot).clone_from(&snapshot);
         let dropped = {
             let mut stats = lock(&self.shared.stats);
@@ -251,11 +263,13 @@ impl Rounds {
     }
 
     /// The host from what each sensor last told.
-    fn snapshot(&self) -> Value {
+    fn snapshot(&self, jobs: &BTreeSet<String>) -> Value {
         let fresh = |s: &&Slot| self.round.saturating_sub(s.told_in) <= STALE_ROUNDS;
         let samples = self.slots.iter().filter(fresh).flat_map(|s| &s.samples);
         let extra = self.slots.iter().filter(fresh).flat_map(|s| &s.extra);
         let extra = extra.map(|(path, value)| (*path, value.clone()));
+        let jobs = (!jobs.is_empty()).then(|| (snapshot::JOBS, serde_json::json!(jobs)));
+        let extra = extra.chain(jobs);
         let tags = lock(&self.shared.tags).clone();
         snapshot::build(
             &self.shared.host,

@@ -9,7 +9,6 @@ use super::{Found, blocking};
 use crate::config::{LimitsConfig, LogConfig};
 use crate::fold::{Folder, Origin};
 use crate::limits::Drops;
-use crate::snapshot;
 use find::{Candidate, FileId};
 use hale_model::Timestamp;
 use positions::Positions;
@@ -102,13 +101,12 @@ impl Follower {
         let (samples, events, folded) = self.folder.flush();
         drops.merge(&folded);
         self.started = true;
-        let jobs = self.folder.take_jobs();
-        let extra = (!jobs.is_empty()).then(|| (snapshot::JOBS, serde_json::json!(jobs)));
         Found {
             samples,
             events,
             drops,
-            extra: extra.into_iter().collect(),
+            jobs: self.folder.take_jobs(),
+            ..Found::default()
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{mask, template};
 use hale_model::{Consumer, Event, EventSource, Level, Sample, ServiceName, Timestamp};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,8 @@ pub struct Found {
     pub samples: Vec<Sample>,
     /// What happened since the last round.
     pub events: Vec<Event>,
+    /// Jobs that have started since the last round, by name.
+    pub jobs: BTreeSet<String>,
     /// Values for the snapshot that are no series, by their path.
     pub extra: Vec<(&'static str, Value)>,
     /// What was dropped.
