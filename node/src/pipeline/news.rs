@@ -86,6 +86,12 @@ impl Line {
             what,
         } in seen
         {
+            let library = &self.parts.library;
+            let is_of_another =
+                |l: &hale_consensus::Ledger| levels::is_of_another_text(l, library, &playbook);
+            if self.parts.consensus.read_stale(is_of_another) {
+                continue;
+            }
             let line = Arc::clone(self);
             tokio::spawn(async move {
                 if let Sighting::Agreed | Sighting::Disagreed = what {
