@@ -317,13 +317,12 @@ async fn forward(shell: &Shell, pack: &Pack, by: Instant) -> Forwarded {
         }
         Ok(Reply::NotLeader) => Forwarded::NotTaken,
         Ok(_) => Forwarded::Lost,
-        Err(AskError::Transport(e @ TransportError::Unreachable { .. })) => {
-            tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
-            Forwarded::NotTaken
-        }
         Err(e) => {
             tracing::debug!(leader = %leader.node.short(), error = %e, "not forwarded");
-            Forwarded::Lost
+            match e {
+                AskError::Transport(TransportError::Unreachable { .. }) => Forwarded::NotTaken,
+                _ => Forwarded::Lost,
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use hale_model::wire;
-use hale_transport::{Config, Lane, Limits, Peer, Stream, TransportError};
+use hale_transport::{Config, Endpoint, Lane, Limits, Peer, Stream, TransportError};
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -226,18 +226,24 @@ async fn a_dial_that_failed_is_not_repeated_at_once() {
     assert_eq!(a.counts().dial_failures, 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_moved_is_reached_as_soon_as_it_calls() {
+/// One that waits a minute for a handshake, and a peer that answers.
+fn patient_and_its_peer() -> (Endpoint, Endpoint) {
     let members = roster(&[1, 2]);
-    let (a, _a) = start(Config {
+    let (patient, _) = start(Config {
         limits: Limits {
             handshake: Duration::from_secs(60),
             ..Limits::default()
         },
         ..config(1, &members)
     });
-    let (b, arrivals) = start(config(2, &members));
+    let (peer, arrivals) = start(config(2, &members));
     echo(arrivals);
+    (patient, peer)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_moved_is_reached_as_soon_as_it_calls() {
+    let (a, b) = patient_and_its_peer();
     let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
     let before = Peer {
         addr: nobody.local_addr().unwrap(),
@@ -263,16 +269,7 @@ async fn a_peer_that_moved_is_reached_as_soon_as_it_calls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dial_to_where_a_peer_was_does_not_hold_up_one_to_where_it_is() {
-    let members = roster(&[1, 2]);
-    let (a, _a) = start(Config {
-        limits: Limits {
-            handshake: Duration::from_secs(60),
-            ..Limits::default()
-        },
-        ..config(1, &members)
-    });
-    let (b, arrivals) = start(config(2, &members));
-    echo(arrivals);
+    let (a, b) = patient_and_its_peer();
     let nobody: Vec<_> = (0..6)
         .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
         .collect();
