@@ -223,7 +223,7 @@ fn carry_out(cases: &[Case], parts: &Parts, options: &Options) -> Vec<Report> {
         for _ in 0..options.jobs {
             all.spawn(|| {
                 while let Some(case) = next(&waiting) {
-                    let report = carry_out_one(case, parts, options.keep);
+                    let report = carry_out_one(case, parts, options);
                     if !options.keep {
                         report.print();
                     }
@@ -245,20 +245,20 @@ fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Case>>) -> Option<&'a Case> {
 }
 
 /// Carries out one case, again if the node was disturbed before the fault had come.
-fn carry_out_one(case: &Case, parts: &Parts, keep: bool) -> Report {
+fn carry_out_one(case: &Case, parts: &Parts, options: &Options) -> Report {
     for _ in 1..ATTEMPTS {
-        let report = attempt(case, parts, keep);
+        let report = attempt(case, parts, options);
         if !report.disturbed || stop::is_asked() {
             return report;
         }
         let why = report.why.unwrap_or_default();
         say(&format!("again  {:<34} {why}", case.name));
     }
-    attempt(case, parts, keep)
+    attempt(case, parts, options)
 }
 
-fn attempt(case: &Case, parts: &Parts, keep: bool) -> Report {
-    let ended = std::thread::scope(|one| one.spawn(|| course::run(case, parts, keep)).join());
+fn attempt(case: &Case, parts: &Parts, options: &Options) -> Report {
+    let ended = std::thread::scope(|one| one.spawn(|| course::run(case, parts, options)).join());
     ended.unwrap_or_else(|_| {
         let mut report = Report::of(case);
         report.fail("the driver panicked".into());

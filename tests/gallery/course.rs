@@ -4,6 +4,7 @@
 use super::case::{Case, Expect};
 use super::host::{Host, Parts};
 use super::node::Node;
+use super::options::Options;
 use super::report::{self, Report};
 use super::stop;
 use super::story;
@@ -37,8 +38,8 @@ impl From<String> for Broken {
     }
 }
 
-/// Carries out one case. `keep` leaves the host as it is until the gallery is stopped.
-pub(crate) fn run(case: &Case, parts: &Parts, keep: bool) -> Report {
+/// Carries out one case.
+pub(crate) fn run(case: &Case, parts: &Parts, options: &Options) -> Report {
     let began = Instant::now();
     let mut report = Report::of(case);
     match Host::boot(parts, &case.dir, &case.told.disk) {
@@ -52,11 +53,11 @@ pub(crate) fn run(case: &Case, parts: &Parts, keep: bool) -> Report {
                     report.fail(why);
                 }
             }
-            if report.is_failed() && !stop::is_asked() {
+            if (report.is_failed() || options.stories) && !stop::is_asked() {
                 report.story = story::of(&host);
             }
             report.took = began.elapsed();
-            if keep && !report.disturbed {
+            if options.keep && !report.disturbed {
                 stay(case, &host, &report);
             }
         }

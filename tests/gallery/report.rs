@@ -91,7 +91,10 @@ impl Report {
             self.took.as_secs_f64(),
         );
         if let Some(why) = &self.why {
-            line.push_str(&format!("\n{why}\n{}── end of {}\n", self.story, self.name));
+            line.push_str(&format!("\n{why}"));
+        }
+        if !self.story.is_empty() {
+            line.push_str(&format!("\n{}── end of {}\n", self.story, self.name));
         }
         say(&line);
     }
