@@ -112,6 +112,25 @@ pub enum What {
         /// How.
         disposition: Disposition,
     },
+    /// The ledger granted a share of a scope, to look at it: nobody acts there meanwhile.
+    Looks {
+        /// Its fence.
+        fence: Fence,
+        /// On what.
+        scope: Scope,
+        /// For how long, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// A host begins to give a share back.
+    GivesBack {
+        /// Its fence.
+        fence: Fence,
+    },
+    /// The ledger ended a share.
+    LookEnded {
+        /// Its fence.
+        fence: Fence,
+    },
     /// The chain grew.
     Appended {
         /// The entry's number.

@@ -156,6 +156,34 @@ pub enum Violation {
         /// How many lines of the log tell of it.
         events: usize,
     },
+    /// A lease was granted on what was being looked at, or a share of what is leased.
+    #[error(
+        "at {at_ms} ms fence {later} was granted beside fence {earlier}, one to look and one to act"
+    )]
+    ActedWhileLooking {
+        /// When.
+        at_ms: u64,
+        /// What was there.
+        earlier: Fence,
+        /// What was granted beside it.
+        later: Fence,
+    },
+    /// A share ended before its time, and nobody gave it back.
+    #[error("at {at_ms} ms the share under fence {fence} ended after {after_ms} ms")]
+    LookEndedEarly {
+        /// When.
+        at_ms: u64,
+        /// Which.
+        fence: Fence,
+        /// How old it was.
+        after_ms: u64,
+    },
+    /// A share never ended.
+    #[error("the share under fence {fence} never ended")]
+    LooksForever {
+        /// Which.
+        fence: Fence,
+    },
     /// A frozen cluster started something.
     #[error("at {at_ms} ms fence {fence} was granted while the cluster was frozen")]
     StartedFrozen {
@@ -172,6 +200,13 @@ struct Grant {
     live: bool,
 }
 
+struct Share {
+    scope: Scope,
+    since_ms: u64,
+    ttl_ms: u64,
+    is_given_back: bool,
+}
+
 /// What did not hold, in the order it was found.
 pub fn judge(log: &[Happened]) -> Vec<Violation> {
     let mut judge = Judge::default();
@@ -186,6 +221,7 @@ pub fn judge(log: &[Happened]) -> Vec<Violation> {
 struct Judge {
     wrong: Vec<Violation>,
     open: BTreeMap<Fence, Grant>,
+    shares: BTreeMap<Fence, Share>,
     highest: Fence,
     chain: Vec<Digest>,
     /// Who leads, by term.
@@ -258,6 +294,17 @@ impl Judge {
                     });
                 }
             }
+            What::Looks {
+                fence,
+                scope,
+                ttl_ms,
+            } => self.looks(at_ms, *fence, scope, *ttl_ms),
+            What::GivesBack { fence } => {
+                if let Some(share) = self.shares.get_mut(fence) {
+                    share.is_given_back = true;
+                }
+            }
+            What::LookEnded { fence } => self.look_ended(at_ms, *fence),
             What::Appended {
                 index,
                 hash,
@@ -310,11 +357,14 @@ impl Judge {
                     .keys()
                     .map(|fence| Violation::LeftOpen { fence: *fence });
                 self.wrong.extend(left);
+                let shares = self.shares.keys();
+                let shares = shares.map(|fence| Violation::LooksForever { fence: *fence });
+                self.wrong.extend(shares);
             }
         }
     }
 
-    fn granted(&mut self, at_ms: u64, fence: Fence, scope: &Scope, execution: &ExecutionId) {
+    fn rises(&mut self, at_ms: u64, fence: Fence) {
         if fence <= self.highest {
             self.wrong.push(Violation::FenceFell {
                 at_ms,
@@ -323,6 +373,51 @@ impl Judge {
             });
         }
         self.highest = self.highest.max(fence);
+    }
+
+    fn looks(&mut self, at_ms: u64, fence: Fence, scope: &Scope, ttl_ms: u64) {
+        self.rises(at_ms, fence);
+        let mut acting = self.open.iter();
+        if let Some((earlier, _)) = acting.find(|(_, g)| g.live && g.scope.conflicts(scope)) {
+            self.wrong.push(Violation::ActedWhileLooking {
+                at_ms,
+                earlier: *earlier,
+                later: fence,
+            });
+        }
+        let share = Share {
+            scope: scope.clone(),
+            since_ms: at_ms,
+            ttl_ms,
+            is_given_back: false,
+        };
+        self.shares.insert(fence, share);
+    }
+
+    fn look_ended(&mut self, at_ms: u64, fence: Fence) {
+        let Some(share) = self.shares.remove(&fence) else {
+            return;
+        };
+        let after_ms = at_ms.saturating_sub(share.since_ms);
+        if !share.is_given_back && after_ms < share.ttl_ms {
+            self.wrong.push(Violation::LookEndedEarly {
+                at_ms,
+                fence,
+                after_ms,
+            });
+        }
+    }
+
+    fn granted(&mut self, at_ms: u64, fence: Fence, scope: &Scope, execution: &ExecutionId) {
+        self.rises(at_ms, fence);
+        let mut shares = self.shares.iter();
+        if let Some((earlier, _)) = shares.find(|(_, s)| s.scope.conflicts(scope)) {
+            self.wrong.push(Violation::ActedWhileLooking {
+                at_ms,
+                earlier: *earlier,
+                later: fence,
+            });
+        }
         if self.frozen {
             self.wrong.push(Violation::StartedFrozen { at_ms, fence });
         }
@@ -488,10 +583,30 @@ mod tests {
         judge(&log)
     }
 
+    fn looks(fence: u64) -> What {
+        What::Looks {
+            fence: Fence(fence),
+            scope: scope(),
+            ttl_ms: 3_000,
+        }
+    }
+
+    fn look_ended(fence: u64) -> What {
+        What::LookEnded {
+            fence: Fence(fence),
+        }
+    }
+
     #[test]
     fn a_clean_run_is_clean() {
         let log = vec![
             leads(0, 1),
+            looks(1),
+            looks(2),
+            What::GivesBack { fence: Fence(1) },
+            look_ended(1),
+            What::GivesBack { fence: Fence(2) },
+            look_ended(2),
             granted(3, 1),
             acted(1, false),
             renewed(3),
@@ -536,6 +651,11 @@ mod tests {
             ),
             (vec![granted(3, 1), closed(3), closed(3)], "was not open"),
             (vec![granted(3, 1), What::Quiet], "never closed"),
+            (vec![looks(3), granted(4, 1)], "one to look"),
+            (vec![granted(3, 1), looks(4)], "one to look"),
+            (vec![looks(3), look_ended(3)], "ended after 0 ms"),
+            (vec![looks(3), What::Quiet], "never ended"),
+            (vec![looks(3), looks(3)], "granted after"),
             (vec![entry(1, Digest::ZERO)], "does not follow"),
             (vec![entry(0, Digest::of(b"x"))], "does not follow"),
             (

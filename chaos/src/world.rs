@@ -19,7 +19,7 @@ use group::Replica;
 use hale_executor::grants::Grants;
 use hale_executor::journal::{Finished, JournalRecord};
 use hale_executor::run::{Event, Run};
-use hale_model::{ExecutionId, HostName, Keypair, Timestamp};
+use hale_model::{ExecutionId, Fence, HostName, Keypair, Timestamp};
 use hale_playbooks::language::Playbook;
 use network::Message;
 use playbooks::playbook;
@@ -33,6 +33,8 @@ const EPOCH: Timestamp = Timestamp::from_secs(1_770_000_000);
 const TTL_MS: u64 = 10_000;
 /// An unanswered question is given up after this long.
 const PATIENCE_MS: u64 = 5_000;
+/// How long a host may look before it acts.
+const LOOK_TTL_MS: u64 = 3_000;
 /// After the faults, everything has this long to end.
 const QUIET_MS: u64 = 600_000;
 
@@ -109,6 +111,12 @@ enum Due {
     TakeUp {
         host: usize,
         boot: u32,
+    },
+    /// A host has looked at what it looked at.
+    Looked {
+        host: usize,
+        boot: u32,
+        fence: Fence,
     },
     /// A client writes or reads a key at a host.
     Operation(Planned),
@@ -311,7 +319,8 @@ impl World {
             | Due::Heartbeat { host, .. }
             | Due::Expiry { host, .. }
             | Due::TakeUp { host, .. }
-            | Due::HandOver { host, .. } => Some(*host),
+            | Due::HandOver { host, .. }
+            | Due::Looked { host, .. } => Some(*host),
             Due::Operation(planned) => Some(planned.host),
             Due::Message { to, .. } => Some(*to),
             // The kernel ends what a stopped process asked of it.
@@ -348,6 +357,7 @@ impl World {
             }
             Due::HandOver { host, boot } => self.hand_over(host, boot),
             Due::TakeUp { host, boot } => self.take_up(host, boot),
+            Due::Looked { host, boot, fence } => self.looked(host, boot, fence),
             Due::Operation(planned) => self.operation(planned),
             Due::Elect => self.elect(),
             Due::Begins(fault) => self.begins(fault),

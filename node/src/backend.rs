@@ -14,7 +14,7 @@ use hale_api::{
 };
 use hale_consensus::Ledger;
 use hale_model::chain::Entry;
-use hale_model::ledger::{Approval, ApprovalState, Lease};
+use hale_model::ledger::{Approval, ApprovalState, Lease, SharedLease};
 use hale_model::port::Later;
 use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading, SeriesKey};
 use serde_json::Value;
@@ -245,6 +245,13 @@ impl Backend for NodeBackend {
     fn leases(&self, consistency: Consistency) -> Reply<Vec<Lease>> {
         later(&self.node, |n| async move {
             n.ledger(consistency, |l| l.leases().cloned().collect())
+                .await
+        })
+    }
+
+    fn looks(&self, consistency: Consistency) -> Reply<Vec<SharedLease>> {
+        later(&self.node, |n| async move {
+            n.ledger(consistency, |l| l.looks().cloned().collect())
                 .await
         })
     }

@@ -42,7 +42,7 @@ const HAND_ON: Duration = Duration::from_secs(30);
 /// How long a question beside the line may take.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// How long the probes of a decision may take; each has an end of its own.
-const PROBES: Duration = Duration::from_secs(8);
+const PROBES: Duration = Duration::from_secs(11);
 /// How long an actor may take to end.
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.
@@ -363,7 +363,7 @@ impl Line {
         }
     }
 
-    async fn diagnose(self: Arc<Self>, asked: DiagnosisAsked) -> Vec<executor::Diagnosed> {
+    async fn diagnose(self: Arc<Self>, asked: DiagnosisAsked) -> hale_model::Diagnosis {
         let DiagnosisAsked {
             incident,
             playbooks,

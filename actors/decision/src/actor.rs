@@ -13,7 +13,7 @@ use deciding::Deciding;
 use hale_model::ledger::History;
 use hale_model::port::Port;
 use hale_model::{
-    Consumer, Decision, Finding, Incident, IncidentId, Observed, PlaybookName, Route, SeriesKey,
+    Consumer, Decision, Diagnosis, Incident, IncidentId, Observed, PlaybookName, Route, SeriesKey,
     ServiceName,
 };
 use hale_playbooks::Playbook;
@@ -67,9 +67,6 @@ pub struct DiagnosisAsked {
     pub playbooks: Vec<PlaybookName>,
 }
 
-/// What the probes of a playbook found.
-pub type Diagnosed = (PlaybookName, Vec<Finding>);
-
 /// A value to keep (`Some`) or to forget (`None`) under a key.
 pub type Kept = (String, Option<Vec<u8>>);
 
@@ -85,7 +82,7 @@ pub struct Ports {
     /// Thresholds, the level allowed, and whether the cluster is frozen.
     pub policy: Port<PolicyAsked, Policy>,
     /// What the probes of playbooks find on the host.
-    pub diagnose: Port<DiagnosisAsked, Vec<Diagnosed>>,
+    pub diagnose: Port<DiagnosisAsked, Diagnosis>,
     /// What takes the most.
     pub consumers: Port<ConsumersAsked, Vec<Consumer>>,
     /// All that was kept before.

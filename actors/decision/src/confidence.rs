@@ -9,7 +9,7 @@ use crate::coefficients::Coefficients;
 use crate::features;
 use crate::rank::{Candidate, Ranking};
 use hale_model::ledger::History;
-use hale_model::{Confidence, Decision, Incident, Match, Route};
+use hale_model::{Confidence, Decision, Incident, Match, Route, Share};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,6 +19,9 @@ const OTHER_PRODUCT_AT_MOST: f64 = 0.85;
 const DANGER_AT_MOST: f64 = 0.80;
 /// With too few kinds of evidence a real incident's match is at most this likely: it asks.
 const THIN_EVIDENCE_AT_MOST: f64 = 0.89;
+/// Where another playbook has a sentence that is nearer to the text, and nothing but the text speaks of
+/// it, a match is at most this likely: it asks.
+const NOT_NEAREST_AT_MOST: f64 = 0.89;
 /// How many kinds of evidence a match needs to run unattended.
 pub const KINDS_NEEDED: u32 = 2;
 /// What is believed of a playbook before it ran: nine of ten runs verified.
@@ -80,10 +83,22 @@ pub fn similarity_of_first(ranking: &Ranking, coefficients: &Coefficients, is_li
     if ranking.danger.is_some() {
         p = p.min(DANGER_AT_MOST);
     }
+    if !is_told_apart(ranking) {
+        p = p.min(NOT_NEAREST_AT_MOST);
+    }
     if is_live && first.evidence.kinds() < KINDS_NEEDED {
         p = p.min(THIN_EVIDENCE_AT_MOST);
     }
     p
+}
+
+/// Whether the first playbook has the nearest sentence, or a log line of its signature has come, or a
+/// strong probe has found what it is for.
+pub(crate) fn is_told_apart(ranking: &Ranking) -> bool {
+    let is_found = |f: &hale_model::Finding| f.is_strong && f.found == Some(true);
+    let has_evidence =
+        |first: &Candidate| first.evidence.logs > 0 || first.findings.iter().any(is_found);
+    ranking.is_nearest_by_sentence || ranking.playbooks.first().is_some_and(has_evidence)
 }
 
 /// How often it is taken to have helped: of what goes away by itself so often, that share of its
@@ -141,6 +156,8 @@ pub struct Grounds<'a> {
     pub text: &'a str,
     /// The search's result.
     pub ranking: &'a Ranking,
+    /// Under what the probes looked; none if none of them looked.
+    pub share: Option<&'a Share>,
     /// The entries that its candidates refer to.
     pub entries: &'a [Entry],
     /// The coefficients it was ranked with.

@@ -26,6 +26,15 @@ pub const NAMES: [&str; 14] = [
     "person",
 ];
 
+/// Where a feature stands among [`NAMES`].
+///
+/// # Panics
+/// If there is none of that name.
+pub fn place(name: &str) -> usize {
+    let found = NAMES.iter().position(|n| *n == name);
+    found.unwrap_or_else(|| unreachable!("no feature is called {name}"))
+}
+
 /// One number for each of [`NAMES`].
 pub type Features = [f64; NAMES.len()];
 

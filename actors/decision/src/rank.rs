@@ -60,6 +60,8 @@ pub struct Ranking {
     pub persons: Vec<Candidate>,
     /// What the calibration sees, in the order of [`crate::coefficients::CALIBRATION`].
     pub signs: [f64; crate::coefficients::CALIBRATION.len()],
+    /// Whether none of the other playbooks has a sentence that is nearer to the text.
+    pub is_nearest_by_sentence: bool,
     /// Whether the first playbook is for another product than the incident's.
     pub is_other_product: bool,
     /// Words of harm that acting could make worse.
@@ -204,6 +206,7 @@ impl Ranker {
         let is_foreign = is_other_product && !is_kin;
         let signs = signs(query, &playbooks, &persons, is_foreign);
         Ranking {
+            is_nearest_by_sentence: leads(&playbooks, "dense_sentence"),
             playbooks,
             persons,
             signs,
@@ -269,6 +272,14 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .take(6)
 }
 
+/// Whether none has more of a feature than the first.
+fn leads(playbooks: &[Candidate], name: &str) -> bool {
+    let of = |k: &Candidate| k.features[features::place(name)];
+    playbooks
+        .first()
+        .is_some_and(|first| playbooks.iter().all(|k| of(k) <= of(first)))
+}
+
 /// What tells, of a whole ranking, how far its first can be trusted.
 fn signs(
     query: &Query,
@@ -283,18 +294,16 @@ fn signs(
     let p = clamp(first.probability);
     let second = clamp(playbooks.get(1).map_or(0.0, |c| c.probability));
     let person = clamp(persons.iter().map(|c| c.probability).sum());
-    let leads = |feature: usize| {
-        playbooks
-            .iter()
-            .all(|c| c.features[feature] <= first.features[feature])
-    };
+    let agree = ["dense", "dense_sentence", "lexical"];
+    let agree = agree.iter().filter(|name| leads(playbooks, name));
     let yes = |b: bool| f64::from(u8::from(b));
     [
         (p / (1.0 - p)).ln(),
         (p / second).ln().min(6.0),
         (p / person).ln().clamp(-6.0, 6.0),
-        first.features[0].max(first.features[1]),
-        yes(leads(0)) + yes(leads(1)) + yes(leads(2)),
+        first.features[features::place("dense")]
+            .max(first.features[features::place("dense_sentence")]),
+        agree.count() as f64,
         yes(query.is_harmless_fall()),
         yes(is_foreign),
         yes(query.danger().is_some()),

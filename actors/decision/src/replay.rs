@@ -188,6 +188,7 @@ impl Replay {
             incident,
             text: &query.text,
             ranking: &ranking,
+            share: None,
             entries: self.ranker.entries(),
             coefficients,
             history: History::default(),

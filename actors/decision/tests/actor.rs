@@ -10,7 +10,7 @@ use hale_decision::confidence::Policy;
 use hale_decision::incident::{Change, Settings};
 use hale_model::ledger::History;
 use hale_model::port::port;
-use hale_model::{Digest, Incident, IncidentState, Observed, PlaybookName, Route};
+use hale_model::{Diagnosis, Digest, Incident, IncidentState, Observed, PlaybookName, Route};
 use hale_playbooks::{Playbook, Proof, ScopeKind, Signature};
 use ractor::{Actor, ActorRef, call_t};
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ async fn house_behind(disk: Disk, policy: Policy, door: Arc<Semaphore>) -> House
                 policy
             }
         }),
-        diagnose: port(|_| async { vec![] }),
+        diagnose: port(|_| async { Diagnosis::default() }),
         consumers: port(|_| async {
             vec![common::consumer(
                 "connections",

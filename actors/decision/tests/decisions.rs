@@ -75,6 +75,7 @@ fn decide_after(
         incident,
         text: &query.text,
         ranking: &ranking,
+        share: None,
         entries: ranker.entries(),
         coefficients,
         history: History::default(),

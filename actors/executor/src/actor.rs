@@ -13,13 +13,12 @@ use crate::config::ExecutorConfig;
 use crate::grants::Grants;
 use crate::journal::{Asked, Finished, JournalWrite};
 use crate::run::{Event, Progress, Running, Setup};
-pub use diagnosis::Diagnosed;
 use driver::Handle;
 use hale_model::ledger::{Answer, Approval, Command, Lease, LedgerError, Refusal};
 use hale_model::port::Port;
 use hale_model::{
-    ApprovalId, Decision, ExecutionId, HostName, Incident, IncidentId, Keypair, PlaybookName,
-    Reading,
+    ApprovalId, Decision, Diagnosis, ExecutionId, HostName, Incident, IncidentId, Keypair,
+    PlaybookName, Reading,
 };
 use hale_playbooks::Playbook;
 pub use manual::{DryRun, DryStep, Manual, ManualAnswer};
@@ -95,11 +94,7 @@ pub enum Message {
     /// A human starts a playbook, or asks what it would do.
     RunManual(Box<Manual>, RpcReplyPort<Result<ManualAnswer, String>>),
     /// What the probes of playbooks find for an incident: changes nothing.
-    Diagnose(
-        Box<Incident>,
-        Vec<PlaybookName>,
-        RpcReplyPort<Vec<Diagnosed>>,
-    ),
+    Diagnose(Box<Incident>, Vec<PlaybookName>, RpcReplyPort<Diagnosis>),
     /// What runs at the moment.
     Running(RpcReplyPort<Vec<Running>>),
     /// Other playbooks.

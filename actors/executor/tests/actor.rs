@@ -9,7 +9,7 @@ use hale_executor::actor::{Manual, ManualAnswer, Message};
 use hale_model::execution::Mode;
 use hale_model::ledger::{ApprovalState, Disposition};
 use hale_model::{
-    Digest, Fence, IncidentState, OutcomeStatus, PlaybookName, Route, ServiceName, Stage,
+    Digest, Fence, IncidentState, OutcomeStatus, PlaybookName, Route, ServiceName, Share, Stage,
 };
 use hale_playbooks::Expr;
 use hale_playbooks::language::{Action, FailAction, Probe, Step, Weight};
@@ -320,8 +320,10 @@ async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
     );
     let told = answer.await.unwrap().success_or(()).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
-    assert_eq!(told.len(), 1, "what is not known has no probes");
-    let found: Vec<_> = told[0]
+    assert_eq!(told.share, Some(Share::Held(Fence(1001))));
+    assert!(world.outside.lock().unwrap().looks.is_empty(), "given back");
+    assert_eq!(told.found.len(), 1, "what is not known has no probes");
+    let found: Vec<_> = told.found[0]
         .1
         .iter()
         .map(|f| (f.probe.as_str(), f.found))
@@ -342,6 +344,45 @@ async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
         noted(&file).is_empty(),
         "nothing of the playbook itself ran"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_wait_for_who_acts_there_and_then_look_all_the_same() {
+    let (_dir, file) = scratch();
+    let mut known = playbook("revive", &file);
+    let is_seen = Probe {
+        step: step("there", command(&["true"])),
+        weight: Weight::Strong,
+    };
+    known.diagnose = vec![is_seen];
+    known
+        .steps
+        .insert(0, step("slow", command(&["sleep", "4"])));
+    let world = World::start(vec![known]).await;
+    world.decide(&incident(1), Route::Execute, "revive").await;
+    until("it is leased", || {
+        world
+            .outside
+            .lock()
+            .unwrap()
+            .grants
+            .values()
+            .any(|l| l.live)
+    })
+    .await;
+    let begun = std::time::Instant::now();
+    let names = vec![PlaybookName::new("revive").unwrap()];
+    let answer = world.actor.call(
+        |r| Message::Diagnose(Box::new(incident(2)), names, r),
+        Some(Duration::from_secs(20)),
+    );
+    let told = answer.await.unwrap().success_or(()).unwrap();
+    assert!(begun.elapsed() > Duration::from_millis(1800));
+    let Some(Share::Without(why)) = told.share else {
+        panic!("{told:?}");
+    };
+    assert!(why.contains("is leased under fence 1"), "{why}");
+    assert_eq!(told.found[0].1[0].found, Some(true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
 //! Which playbook, how sure, and who may start it.
 
-use crate::id::{IncidentId, PlaybookName};
+use crate::id::{Fence, IncidentId, PlaybookName};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Who may start the playbook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,6 +61,34 @@ pub struct Finding {
     pub saw: String,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
+}
+
+/// What the probes of some playbooks found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// By playbook.
+    pub found: Vec<(PlaybookName, Vec<Finding>)>,
+    /// Under what they looked; none if none of them looked.
+    pub share: Option<Share>,
+}
+
+/// Whether others were kept from acting while probes looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// They were: a shared lease was held.
+    Held(Fence),
+    /// They were not, and why.
+    Without(String),
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(fence) => write!(f, "under shared lease {fence}"),
+            Self::Without(why) => write!(f, "without a lease: {why}"),
+        }
+    }
 }
 
 /// The parts of the confidence; they add up to `total`, clamped to 0..=1.

@@ -369,6 +369,44 @@ pub enum Command {
         /// What.
         what: Sighting,
     },
+    /// Asks for a share of a scope: while it lives nobody is given the right to act there, and others
+    /// may look at the same time. Nothing of it is on the chain.
+    Look(Look),
+    /// Gives a share back.
+    EndLook {
+        /// Which.
+        fence: Fence,
+        /// Who held it.
+        node: NodeId,
+    },
+    /// The leader's own clock has run a share's full ttl. Only a leader says so.
+    ExpireLook {
+        /// Which.
+        fence: Fence,
+    },
+}
+
+/// Asks for a share of a scope, to look at it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Of what.
+    pub scope: Scope,
+    /// Who asks.
+    pub node: NodeId,
+    /// For how long, in milliseconds.
+    pub ttl_ms: u64,
+    /// For what: asking twice gives the one share.
+    pub id: ExecutionId,
+}
+
+/// A share of a scope that is held to look at it: a lease that excludes who wants to act, and nobody
+/// else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLease {
+    /// Its number.
+    pub fence: Fence,
+    /// What was asked for.
+    pub look: Look,
 }
 
 /// What became of an incident for which a playbook was chosen that did not run.
@@ -423,7 +461,10 @@ impl Command {
             | Self::Services { .. }
             | Self::Rules { .. }
             | Self::Editions { .. }
-            | Self::Seen { .. } => None,
+            | Self::Seen { .. }
+            | Self::Look(_)
+            | Self::EndLook { .. }
+            | Self::ExpireLook { .. } => None,
         }
     }
 }

@@ -27,7 +27,7 @@ pub mod time;
 pub mod wire;
 
 pub use crypto::{Digest, Hasher, Keypair, NodeId, Signature};
-pub use decision::{Confidence, Decision, Finding, Gate, Match, Route};
+pub use decision::{Confidence, Decision, Diagnosis, Finding, Gate, Match, Route, Share};
 pub use execution::{ExecutionReport, LogLine, Outcome, OutcomeStatus, Plan, StepStatus};
 pub use happening::{Happening, Stage};
 pub use id::{

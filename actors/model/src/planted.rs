@@ -19,11 +19,13 @@ pub enum Mistake {
     ClosedTwice,
     /// A leader says what may be read without asking whether it still leads.
     ReadUnconfirmed,
+    /// The right to act is granted where somebody looks.
+    LookIgnored,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AckBeforeSync,
         Self::FenceNotChecked,
         Self::WallClockExpiry,
@@ -31,6 +33,7 @@ impl Mistake {
         Self::RenewedAfterExpiry,
         Self::ClosedTwice,
         Self::ReadUnconfirmed,
+        Self::LookIgnored,
     ];
 }
 

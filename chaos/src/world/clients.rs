@@ -3,14 +3,14 @@
 
 use super::network::Message;
 use super::registers;
-use super::{Due, PATIENCE_MS, TTL_MS, World};
+use super::{Due, LOOK_TTL_MS, PATIENCE_MS, TTL_MS, World};
 use crate::event::{Operation, Outcome, What};
 use hale_consensus::News;
 use hale_executor::journal::{self, Intent};
 use hale_executor::plan;
 use hale_executor::run::Event;
 use hale_model::ledger::{
-    Acquire, Answer, Command, EntryKind, Lease, LedgerError, Refusal, Signed, WaitsFor,
+    Acquire, Answer, Command, EntryKind, Lease, LedgerError, Look, Refusal, Scope, Signed, WaitsFor,
 };
 use hale_model::{ExecutionId, Fence};
 use serde_json::json;
@@ -24,6 +24,10 @@ pub(super) enum Ask {
     Close(ExecutionId, Fence),
     /// One that closes nothing.
     Record(ExecutionId),
+    /// A share of a scope, to look at it for so long.
+    Look(u64),
+    /// A share is given back.
+    EndLook,
     /// An operator freezes or thaws.
     Operator,
     /// A client writes a key.
@@ -91,7 +95,10 @@ impl World {
         let Some(asked) = self.hosts[host].asks.remove(&ask) else {
             return;
         };
-        let is_told = !matches!(asked, Ask::Operator | Ask::Record(_));
+        let is_told = !matches!(
+            asked,
+            Ask::Operator | Ask::Record(_) | Ask::Look(_) | Ask::EndLook
+        );
         let Some(answer) = answer else {
             if is_told {
                 self.tell(What::Unanswered { ask });
@@ -113,8 +120,39 @@ impl World {
             }
             Ask::Close(execution, fence) => self.recorded(host, &execution, Some(fence), answer),
             Ask::Record(execution) => self.recorded(host, &execution, None, answer),
-            Ask::Operator | Ask::Write | Ask::Read(_) => {}
+            Ask::Look(for_ms) => {
+                if let Answer::Granted { fence, .. } = answer {
+                    let boot = self.hosts[host].boot;
+                    self.after(for_ms, Due::Looked { host, boot, fence });
+                }
+            }
+            Ask::Operator | Ask::EndLook | Ask::Write | Ask::Read(_) => {}
         }
+    }
+
+    /// A host looks before it acts; now and then it forgets to say that it is done.
+    pub(super) fn look(&mut self, host: usize, id: &ExecutionId) {
+        let forgets = self.rng.chance(100);
+        let for_ms = match forgets {
+            true => 10 * LOOK_TTL_MS,
+            false => self.rng.within(1, LOOK_TTL_MS),
+        };
+        let look = Look {
+            scope: Scope::Host(self.hosts[host].name.clone()),
+            node: self.hosts[host].key.node_id(),
+            ttl_ms: LOOK_TTL_MS,
+            id: id.clone(),
+        };
+        self.ask(host, Command::Look(look), Ask::Look(for_ms));
+    }
+
+    pub(super) fn looked(&mut self, host: usize, boot: u32, fence: Fence) {
+        if !self.is_alive(host, boot) {
+            return;
+        }
+        self.tell(What::GivesBack { fence });
+        let node = self.hosts[host].key.node_id();
+        self.ask(host, Command::EndLook { fence, node }, Ask::EndLook);
     }
 
     fn recorded(
@@ -241,6 +279,12 @@ impl World {
                     execution: lease.execution.clone(),
                 });
             }
+            News::Looks(share) => self.tell(What::Looks {
+                fence: share.fence,
+                scope: share.look.scope.clone(),
+                ttl_ms: share.look.ttl_ms,
+            }),
+            News::LookEnded(fence) => self.tell(What::LookEnded { fence: *fence }),
             News::Renewed(lease) => self.tell(What::Renewed { fence: lease.fence }),
             News::Expired(lease) => self.tell(What::Expired { fence: lease.fence }),
             News::Closed {

@@ -23,6 +23,7 @@ impl World {
         let incident = self.open_incident(host, entropy);
         let wall = self.wall(host);
         let execution = ExecutionId::at(wall, entropy);
+        self.look(host, &ExecutionId::at(wall, !entropy));
         let plan = plan::of(&incident, &playbook, BTreeMap::new(), execution.clone());
         let intent = Intent {
             plan,

@@ -15,7 +15,7 @@ use crate::view::{
     Why,
 };
 use hale_model::chain::Entry;
-use hale_model::ledger::{Approval, Lease};
+use hale_model::ledger::{Approval, Lease, SharedLease};
 use hale_model::port::Later;
 use hale_model::{ApprovalId, HostName, IncidentId, PlaybookName, Reading, SeriesKey};
 use std::time::Duration;
@@ -80,6 +80,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The leases that are not closed, by fence.
     fn leases(&self, consistency: Consistency) -> Reply<Vec<Lease>>;
+
+    /// The shared leases, by fence.
+    fn looks(&self, consistency: Consistency) -> Reply<Vec<SharedLease>>;
 
     /// The runs that wait for a lease, in the order in which they will be served.
     fn waiting(&self, consistency: Consistency) -> Reply<Vec<WaitView>>;

@@ -11,7 +11,7 @@ use crate::ask::{
 use crate::call::Call;
 use crate::problem::{Code, Problem};
 use crate::server::stopped;
-use crate::view::{ApprovalView, EntryView, LeaseView};
+use crate::view::{ApprovalView, EntryView, LeaseView, SharedLeaseView};
 use crate::{metrics as prometheus, openapi as document, page as html, stream};
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -150,7 +150,9 @@ pub(crate) async fn leases(c: Call) -> Answered {
     let leases = c.backend().leases(c.consistency()).await?;
     let leases: Vec<LeaseView> = leases.iter().map(Into::into).collect();
     let waiting = c.backend().waiting(c.consistency()).await?;
-    c.json(&json!({ "leases": leases, "waiting": waiting }))
+    let shared = c.backend().looks(c.consistency()).await?;
+    let shared: Vec<SharedLeaseView> = shared.iter().map(Into::into).collect();
+    c.json(&json!({ "leases": leases, "shared": shared, "waiting": waiting }))
 }
 
 pub(crate) async fn executions(c: Call) -> Answered {

@@ -39,6 +39,6 @@ pub use view::{
     ErrorBody, ErrorView, Excluded, ExecutionView, ExplanationView, FindingView, FreezeState,
     Gathered, HostView, IncidentRow, IncidentView, LeaderView, LeaseView, LedgerStatus,
     MemberState, MemberView, NewToken, PlannedStep, PlaybookRow, PlaybookView, PointView,
-    Readiness, RunView, Seat, SeriesView, StateView, States, Status, TokenState, TokenView,
-    Verification, VoterView, VotersView, WaitView, Why,
+    Readiness, RunView, Seat, SeriesView, SharedLeaseView, StateView, States, Status, TokenState,
+    TokenView, Verification, VoterView, VotersView, WaitView, Why,
 };

@@ -151,7 +151,7 @@ impl From<Refusal> for Problem {
             Refusal::StaleFence(_) | Refusal::AlreadyClosed(_) => (Code::Refused, "hale leases"),
             Refusal::BadSignature | Refusal::BadEntry(_) => (Code::Internal, "hale audit verify"),
             Refusal::Full { .. } => (Code::Unavailable, "try again in a minute; hale status"),
-            Refusal::Queued { .. } => (Code::Refused, "hale leases"),
+            Refusal::Queued { .. } | Refusal::LookedAt { .. } => (Code::Refused, "hale leases"),
             Refusal::BudgetSpent { .. } => (Code::Refused, "hale budget ls"),
             Refusal::UnknownBudget(_) => (Code::NotFound, "hale budget ls"),
             Refusal::UnknownToken(_) => (Code::NotFound, "hale token create"),

@@ -3,7 +3,7 @@
 //! election or a restart. So nothing ever ends early, whatever the clocks of others say.
 
 use crate::ledger::{Ledger, News, RULES, limits};
-use hale_model::ledger::{ApprovalState, Command, Lease, Waiting};
+use hale_model::ledger::{ApprovalState, Command, Lease, SharedLease, Waiting};
 use hale_model::{ApprovalId, ExecutionId, Fence, TokenId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub enum Subject {
     Mark(String, Fence),
     /// The grant of a node that was removed: after its ttl the node can't act under it any more.
     Orphan(Fence),
+    /// A shared lease.
+    Look(Fence),
     /// The rules of an older binary.
     Rules,
 }
@@ -146,6 +148,7 @@ fn effect_of(subject: &Subject, generation: u64) -> Effect {
             generation,
         },
         Subject::Mark(budget, fence) => Command::Refill { budget, fence },
+        Subject::Look(fence) => Command::ExpireLook { fence },
         Subject::Rules => Command::Rules { version: RULES },
         Subject::Approval(id) => return Effect::CloseApproval(id),
         Subject::Orphan(fence) => return Effect::CloseOrphan(fence),
@@ -188,6 +191,10 @@ impl Watch {
         }
     }
 
+    fn look(l: &SharedLease) -> Self {
+        Self::new(Subject::Look(l.fence), Duration::from_millis(l.look.ttl_ms))
+    }
+
     fn mark(budget: &str, fence: Fence) -> Self {
         let subject = Subject::Mark(budget.to_owned(), fence);
         Self::new(subject, limits::REFILL_AFTER)
@@ -210,6 +217,7 @@ pub fn open(ledger: &Ledger) -> Vec<Watch> {
     let tokens = ledger.tokens().filter(|t| t.live);
     open.extend(tokens.map(|t| Watch::token(&t.id, t.ttl_ms)));
     open.extend(ledger.waiting().map(Watch::wait));
+    open.extend(ledger.looks().map(Watch::look));
     open.extend(ledger.marks().map(|(b, f)| Watch::mark(b, f)));
     if ledger.rules() < RULES {
         open.push(Watch::new(Subject::Rules, Duration::ZERO));
@@ -242,6 +250,8 @@ pub fn events_of(news: &News) -> Vec<Event> {
         } => vec![Ended(Subject::Token(id.clone()))],
         News::Waits(w) => vec![Began(Watch::wait(w))],
         News::WaitEnded(execution) => vec![Ended(Subject::Wait(execution.clone()))],
+        News::Looks(share) => vec![Began(Watch::look(share))],
+        News::LookEnded(fence) => vec![Ended(Subject::Look(*fence))],
         News::Marked { budget, fence } => vec![Began(Watch::mark(budget, *fence))],
         News::Refilled { budget, fence } => {
             vec![Ended(Subject::Mark(budget.clone(), *fence))]

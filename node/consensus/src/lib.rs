@@ -235,6 +235,9 @@ impl Consensus {
     /// If there is no leader in time, too much waits, or the disk does not take it. A refusal is
     /// an answer.
     pub async fn propose(&self, command: Command) -> Result<Answer, LedgerError> {
+        if ledger::rules_for(&command) > self.read_stale(ledger::Ledger::rules) {
+            return Ok(Answer::Refused(ledger::too_early()));
+        }
         self.shell
             .queue
             .propose(command, self.shell.config.timeouts.write)

@@ -3,7 +3,7 @@
 use super::out::{Look, Out, Table, ago, maybe, plain};
 use super::{CliError, Client};
 use clap::Args;
-use hale_api::{ExecutionView, LeaseView, WaitView};
+use hale_api::{ExecutionView, LeaseView, SharedLeaseView, WaitView};
 use serde::Deserialize;
 use serde_json::json;
 use std::process::ExitCode;
@@ -20,13 +20,21 @@ struct Leases {
     leases: Vec<LeaseView>,
     #[serde(default)]
     waiting: Vec<WaitView>,
+    #[serde(default)]
+    shared: Vec<SharedLeaseView>,
 }
 
 pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<ExitCode, CliError> {
-    let Leases { leases, waiting } = client.get("/v1/leases").await?;
+    let Leases {
+        leases,
+        waiting,
+        shared,
+    } = client.get("/v1/leases").await?;
     let executions: Vec<ExecutionView> = client.list("/v1/executions", "executions").await?;
-    out.value(&json!({ "leases": leases, "waiting": waiting, "executions": executions }))?;
-    if leases.is_empty() && waiting.is_empty() && executions.is_empty() {
+    out.value(&json!({
+        "leases": leases, "shared": shared, "waiting": waiting, "executions": executions
+    }))?;
+    if leases.is_empty() && shared.is_empty() && waiting.is_empty() && executions.is_empty() {
         out.line("Nothing is leased, nothing waits, nothing runs.")?;
     }
     if !leases.is_empty() {
@@ -46,6 +54,13 @@ pub(super) async fn run(_: LeasesArgs, client: &Client, out: &Out) -> Result<Exi
                 renewed,
                 state,
             ]);
+        }
+        table.print(out)?;
+    }
+    if !shared.is_empty() {
+        let mut table = Table::new([">FENCE", "LOOKED AT", "BY"]);
+        for l in &shared {
+            table.row([plain(l.fence), plain(&l.scope), plain(l.holder.short())]);
         }
         table.print(out)?;
     }

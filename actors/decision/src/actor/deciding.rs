@@ -8,7 +8,7 @@ use crate::describe;
 use crate::embed::{BadModel, Embedder};
 use crate::rank::{Ranker, Ranking};
 use hale_model::ledger::History;
-use hale_model::{Consumer, Finding, Incident, Route};
+use hale_model::{Consumer, Diagnosis, Finding, Incident, Route, Share};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ const CONSUMERS_WITHIN: Duration = Duration::from_secs(2);
 /// History and policy come from the ledger, which may be without a leader.
 const LEDGER_WITHIN: Duration = Duration::from_secs(3);
 /// The probes bound themselves; this is for an executor that does not answer.
-const PROBES_WITHIN: Duration = Duration::from_secs(8);
+const PROBES_WITHIN: Duration = Duration::from_secs(11);
 /// How often further candidates are looked at.
 const PROBE_ROUNDS: usize = 3;
 /// For how many of an incident's series the consumers are asked.
@@ -65,7 +65,7 @@ impl Deciding {
             .map_err(NoDecision::Search)?
             .map_err(NoDecision::Model)?;
         let mut ranking = ranking;
-        let mut asked = BTreeSet::new();
+        let (mut asked, mut share) = (BTreeSet::new(), None);
         // Where the likeliest are refuted others take their place, and are looked at too.
         for _ in 0..PROBE_ROUNDS {
             let probed = ranker.to_probe(&ranking, &asked);
@@ -73,7 +73,8 @@ impl Deciding {
                 break;
             }
             asked.extend(&probed);
-            let findings = findings(&incident, &ranker, probed, &ports).await;
+            let (findings, under) = findings(&incident, &ranker, probed, &ports).await;
+            share = under.or(share);
             ranking = ranker.diagnosed(&query, ranking, findings, coefficients);
         }
         let (history, policy) = ledger(&incident, &ranker, &ranking, &ports).await;
@@ -81,6 +82,7 @@ impl Deciding {
             incident: &incident,
             text: &query.text,
             ranking: &ranking,
+            share: share.as_ref(),
             entries: ranker.entries(),
             coefficients,
             history,
@@ -118,7 +120,7 @@ async fn findings(
     ranker: &Ranker,
     probed: Vec<usize>,
     ports: &Ports,
-) -> BTreeMap<usize, Vec<Finding>> {
+) -> (BTreeMap<usize, Vec<Finding>>, Option<Share>) {
     let name = |entry: &usize| ranker.entries()[*entry].name.clone();
     let asked = DiagnosisAsked {
         incident: incident.clone(),
@@ -127,14 +129,14 @@ async fn findings(
     let answer = tokio::time::timeout(PROBES_WITHIN, (ports.diagnose)(asked)).await;
     let answer = answer.unwrap_or_else(|_| {
         tracing::warn!(incident = %incident.id, "the host was not looked at in time; decided without");
-        vec![]
+        Diagnosis::default()
     });
-    let by_name: BTreeMap<_, _> = answer.into_iter().collect();
+    let by_name: BTreeMap<_, _> = answer.found.into_iter().collect();
     let found = probed.into_iter().filter_map(|entry| {
         let findings = by_name.get(&name(&entry))?;
         Some((entry, findings.clone()))
     });
-    found.collect()
+    (found.collect(), answer.share)
 }
 
 /// Without the ledger nobody knows whether the cluster is frozen: then a human is asked.

@@ -16,6 +16,7 @@ pub(super) fn pass(grounds: &Grounds<'_>, confidence: &Confidence) -> (Vec<Gate>
         diagnosis(grounds),
         product(grounds),
         danger(grounds),
+        nearest(grounds),
         not_when(grounds),
         direction(grounds),
         runner_up(grounds),
@@ -172,13 +173,16 @@ fn diagnosis(g: &Grounds<'_>) -> (Route, Gate) {
     let against = findings
         .iter()
         .find(|f| f.is_strong && f.found == Some(false));
-    let value = match against {
+    let mut value = match against {
         Some(finding) => format!("{} speaks against it: {}", finding.probe, finding.saw),
         None => {
             let found = findings.iter().filter(|f| f.found == Some(true)).count();
             format!("{found} of {} probes found what it is for", findings.len())
         }
     };
+    if let Some(share) = g.share {
+        value.push_str(&format!(" ({share})"));
+    }
     let flip = "the host being in the state that the playbook's `diagnose` looks for";
     // A human's consent would not make it run either.
     let left = match findings.iter().any(|f| f.rules_out) {
@@ -227,12 +231,29 @@ fn danger(g: &Grounds<'_>) -> (Route, Gate) {
     )
 }
 
+fn nearest(g: &Grounds<'_>) -> (Route, Gate) {
+    let is_told_apart = super::is_told_apart(g.ranking);
+    let value = match (g.ranking.is_nearest_by_sentence, is_told_apart) {
+        (true, _) => "no other has a nearer sentence",
+        (false, true) => {
+            "another has a nearer sentence, but a log line or a probe speaks for this one"
+        }
+        (false, false) => "another has a nearer sentence",
+    };
+    gate(
+        Route::Ask,
+        "nearest",
+        is_told_apart,
+        value.to_owned(),
+        "no playbook with a nearer sentence, or a log line or strong probe for this one".into(),
+        "a description that says it more plainly, or a probe that tells the two apart".into(),
+    )
+}
+
 /// Whether a feature that speaks against the first candidate is set.
 fn is_set(g: &Grounds<'_>, feature: &str) -> bool {
-    let at = crate::features::NAMES.iter().position(|n| *n == feature);
     let first = g.ranking.playbooks.first();
-    at.zip(first)
-        .is_some_and(|(at, first)| first.features[at] > 0.0)
+    first.is_some_and(|first| first.features[crate::features::place(feature)] > 0.0)
 }
 
 fn not_when(g: &Grounds<'_>) -> (Route, Gate) {

@@ -1,5 +1,8 @@
 //! Looks at the host for playbooks that may fit, before anything is decided: their probes, all at
-//! once, each with its own end, and none of them changes anything.
+//! once, each with its own end, and none of them changes anything. While they look nobody acts there:
+//! see [`looking`].
+
+mod looking;
 
 use super::State;
 use super::manual::look;
@@ -8,7 +11,9 @@ use crate::actions::{Context, templates};
 use crate::env;
 use crate::journal::Phase;
 use crate::run::Perform;
-use hale_model::{ExecutionId, Finding, Incident, LogLine, PlaybookName, StepStatus};
+use hale_model::{
+    Diagnosis, ExecutionId, Finding, Incident, LogLine, PlaybookName, Share, StepStatus,
+};
 use hale_playbooks::language::{FailAction, Probe, Step, Weight};
 use hale_playbooks::{Env, Playbook, settle};
 use ractor::RpcReplyPort;
@@ -17,9 +22,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-
-/// What the probes of a playbook found.
-pub type Diagnosed = (PlaybookName, Vec<Finding>);
 
 /// No probe may take longer, whatever its playbook says.
 const AT_MOST: Duration = Duration::from_millis(3500);
@@ -38,7 +40,7 @@ impl State {
         &self,
         incident: Incident,
         playbooks: &[PlaybookName],
-        reply: RpcReplyPort<Vec<Diagnosed>>,
+        reply: RpcReplyPort<Diagnosis>,
     ) {
         let known = playbooks.iter().filter_map(|name| self.playbooks.get(name));
         let known: Vec<Playbook> = known.cloned().collect();
@@ -49,11 +51,7 @@ impl State {
     }
 }
 
-async fn diagnose(
-    shared: &Arc<Shared>,
-    incident: &Incident,
-    playbooks: &[Playbook],
-) -> Vec<Diagnosed> {
+async fn diagnose(shared: &Arc<Shared>, incident: &Incident, playbooks: &[Playbook]) -> Diagnosis {
     let incident = crate::plan::settled(crate::plan::sayable(incident.clone()));
     let context = Context {
         execution: ExecutionId::at(wall(), entropy()),
@@ -62,9 +60,13 @@ async fn diagnose(
         offsets: Arc::default(),
         secrets: Arc::default(),
     };
+    let share = match playbooks.iter().any(|p| !p.diagnose.is_empty()) {
+        true => Some(looking::begin(shared, &incident, &context.execution).await),
+        false => None,
+    };
     let before = shared.env(&incident, &BTreeMap::new()).await;
     let mut running = JoinSet::new();
-    let mut all: Vec<Diagnosed> = vec![];
+    let mut all: Vec<(PlaybookName, Vec<Finding>)> = vec![];
     let mut looks = BTreeMap::new();
     for (p, playbook) in playbooks.iter().enumerate() {
         let env = match settle(playbook, &before, &BTreeMap::new()) {
@@ -107,7 +109,10 @@ async fn diagnose(
             findings.extend(finding);
         }
     }
-    all
+    if let Some(Share::Held(fence)) = &share {
+        looking::end(shared, *fence).await;
+    }
+    Diagnosis { found: all, share }
 }
 
 /// What keeps the playbook from running here at all, as findings against it. What merely allows it to

@@ -118,8 +118,17 @@ impl Shared {
 
     /// Asks the ledger, with an end to the waiting.
     pub(super) async fn ledger(&self, command: Command) -> Result<Answer, LedgerError> {
-        let late = LedgerError::NoLeader(LEDGER_PATIENCE.as_millis() as u64);
-        timeout(LEDGER_PATIENCE, (self.ports.ledger)(command))
+        self.ledger_within(LEDGER_PATIENCE, command).await
+    }
+
+    /// Asks the ledger, and waits so long.
+    pub(super) async fn ledger_within(
+        &self,
+        patience: Duration,
+        command: Command,
+    ) -> Result<Answer, LedgerError> {
+        let late = LedgerError::NoLeader(patience.as_millis() as u64);
+        timeout(patience, (self.ports.ledger)(command))
             .await
             .unwrap_or(Err(late))
     }

@@ -50,6 +50,7 @@ impl Run {
                 Refusal::Held { .. }
                 | Refusal::Full { .. }
                 | Refusal::Queued { .. }
+                | Refusal::LookedAt { .. }
                 | Refusal::BudgetSpent { .. } => self.refused_for_now(*since, &refusal),
                 Refusal::Frozen { .. } => {
                     self.conclude(

@@ -9,7 +9,7 @@ use super::{Effect, Event, Run};
 use crate::journal::Phase;
 use crate::tests::samples;
 use hale_model::ledger::{Answer, Disposition, Refusal};
-use hale_model::{Fence, OutcomeStatus};
+use hale_model::{Fence, Keypair, OutcomeStatus};
 use hale_playbooks::Expr;
 use hale_playbooks::language::{FailAction, Playbook, Step};
 use std::time::Duration;
@@ -381,6 +381,11 @@ fn a_run_whose_journal_can_not_be_written_starts_nothing() {
 fn a_place_in_line_and_a_spent_budget_are_waited_for() {
     let plan = setup(samples::playbook()).intent.plan;
     let refusals = [
+        Refusal::LookedAt {
+            scope: plan.scope.clone(),
+            fence: Fence(3),
+            node: Keypair::from_seed(&[9; 32]).node_id(),
+        },
         Refusal::Queued {
             scope: plan.scope,
             position: 2,

@@ -4,7 +4,9 @@
 use hale_executor::actor::{Arguments, Executor, Message, Ports};
 use hale_executor::journal::JournalWrite;
 use hale_executor::{ExecutorConfig, Finished, Progress};
-use hale_model::ledger::{Answer, Approval, ApprovalState, Command, Lease, LedgerError, Refusal};
+use hale_model::ledger::{
+    Answer, Approval, ApprovalState, Command, Lease, LedgerError, Look, Refusal,
+};
 use hale_model::port::port;
 use hale_model::{
     ApprovalId, Confidence, Decision, Digest, Fence, HostName, Incident, IncidentId, IncidentState,
@@ -30,6 +32,8 @@ pub(crate) struct Outside {
     pub progress: Vec<Progress>,
     pub intents: usize,
     pub frozen: bool,
+    pub looks: Vec<(Fence, Look)>,
+    looked: u64,
     fences: u64,
     /// Journal writes after which nothing is written any more, as if the node had died.
     pub dies_after: Option<usize>,
@@ -77,8 +81,28 @@ impl Outside {
                     .state = state;
                 done
             }
+            Command::Look(look) => self.look(look),
+            Command::EndLook { fence, .. } => {
+                self.looks.retain(|(held, _)| *held != fence);
+                done
+            }
             other => panic!("the executor does not say {other:?}"),
         }
+    }
+
+    fn look(&mut self, look: Look) -> Answer {
+        if let Some(lease) = self.grants.values().find(|l| l.live) {
+            return Answer::Refused(Refusal::Held {
+                scope: lease.scope.clone(),
+                fence: lease.fence,
+                holder: lease.holder,
+                playbook: lease.playbook.clone(),
+            });
+        }
+        self.looked += 1;
+        let (fence, ttl_ms) = (Fence(1000 + self.looked), look.ttl_ms);
+        self.looks.push((fence, look));
+        Answer::Granted { fence, ttl_ms }
     }
 
     fn acquire(&mut self, ask: hale_model::ledger::Acquire) -> Answer {

@@ -133,6 +133,16 @@ pub enum Refusal {
         /// All that vote now.
         voters: u64,
     },
+    /// Somebody looks at it: for some seconds nobody acts there.
+    #[error("{scope} is being looked at under fence {fence} by node {}", node.short())]
+    LookedAt {
+        /// What is looked at.
+        scope: Scope,
+        /// Under which fence.
+        fence: Fence,
+        /// By whom.
+        node: NodeId,
+    },
 }
 
 /// Why there is no answer from the ledger. The command may or may not have been applied.

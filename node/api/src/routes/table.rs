@@ -151,7 +151,7 @@ pub static ROUTES: &[Route] = &[
     get(
         "/v1/leases",
         "leases",
-        "The leases that are not closed, and the runs that wait for one",
+        "The leases that are not closed, those that are shared to look, and the runs that wait for one",
         READ,
         json("Leases"),
         |c| Box::pin(h::leases(c)),

@@ -1,7 +1,7 @@
 //! What a client is told of the cluster: its members and seats, the ledger, leases and budgets,
 //! and the tokens that let others in.
 
-use hale_model::ledger::Lease;
+use hale_model::ledger::{Lease, SharedLease};
 use hale_model::{
     Digest, ExecutionId, Fence, HostName, NodeId, PlaybookName, ServiceName, Timestamp,
 };
@@ -77,6 +77,30 @@ impl From<&Lease> for LeaseView {
             service: l.service.clone(),
             plan_digest: l.plan_digest,
             live: l.live,
+        }
+    }
+}
+
+/// A shared lease as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedLeaseView {
+    /// Its number.
+    pub fence: Fence,
+    /// What is looked at: `service:db-01:postgresql`.
+    pub scope: String,
+    /// Who looks.
+    pub holder: NodeId,
+    /// For how long, from the grant.
+    pub ttl_ms: u64,
+}
+
+impl From<&SharedLease> for SharedLeaseView {
+    fn from(l: &SharedLease) -> Self {
+        Self {
+            fence: l.fence,
+            scope: l.look.scope.to_string(),
+            holder: l.look.node,
+            ttl_ms: l.look.ttl_ms,
         }
     }
 }

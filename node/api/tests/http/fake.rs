@@ -4,7 +4,9 @@ use crate::nouns::*;
 use hale_api::metrics::Family;
 use hale_api::*;
 use hale_model::chain::Entry;
-use hale_model::ledger::{Approval, ApprovalState, Lease, LedgerError, Refusal, Scope};
+use hale_model::ledger::{
+    Approval, ApprovalState, Lease, LedgerError, Refusal, Scope, SharedLease,
+};
 use hale_model::port::Later;
 use hale_model::series::SeriesKey;
 use hale_model::*;
@@ -266,6 +268,10 @@ impl Backend for Fake {
             instead: "steps: […]".into(),
         }])
     }
+    fn looks(&self, _: Consistency) -> Reply<Vec<SharedLease>> {
+        now(vec![])
+    }
+
     fn leases(&self, _: Consistency) -> Reply<Vec<Lease>> {
         now(vec![Lease {
             fence: Fence(12),

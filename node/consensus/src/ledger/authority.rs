@@ -13,12 +13,15 @@ pub fn may_forward(from: &NodeId, command: &Command) -> bool {
         | Command::Expire { .. }
         | Command::ExpireToken { .. }
         | Command::ExpireWait { .. }
+        | Command::ExpireLook { .. }
         | Command::Refill { .. }
         | Command::Rules { .. } => return false,
         Command::Renew { holder, .. } => return holder == from,
         Command::Services { node, .. }
         | Command::Editions { node, .. }
-        | Command::Seen { node, .. } => return node == from,
+        | Command::Seen { node, .. }
+        | Command::EndLook { node, .. } => return node == from,
+        Command::Look(look) => return look.node == *from,
         Command::Recovered { by, .. } if by != from => return false,
         Command::Acquire(ask) if ask.holder != *from => return false,
         Command::AskApproval(ask) if ask.node != *from => return false,

@@ -41,10 +41,11 @@ impl Ledger {
 
     fn kept_by_scope(&self, ask: &Acquire) -> Option<Kept> {
         let conflicts = |l: &&Lease| self.excludes(l) && l.scope.conflicts(&ask.scope);
-        match self.grants.values().find(conflicts) {
-            Some(lease) => Some(Kept {
+        let held = self.grants.values().find(conflicts).map(held);
+        match held.or_else(|| self.kept_by_looks(ask)) {
+            Some(why) => Some(Kept {
                 waits_for: WaitsFor::Scope,
-                why: held(lease),
+                why,
             }),
             None => self.behind_for_scope(ask),
         }
@@ -52,7 +53,7 @@ impl Ledger {
 
     /// Whether others are kept from its scope. A node that was removed may not know that yet: its
     /// grants exclude others until they are closed, which is when it can't act any more.
-    fn excludes(&self, lease: &Lease) -> bool {
+    pub(super) fn excludes(&self, lease: &Lease) -> bool {
         lease.live || !self.is_enrolled(&lease.holder)
     }
 
@@ -132,9 +133,14 @@ impl Ledger {
 
     /// The fence is the log index; where several grants share one log entry, the next free number
     /// after the last fence. Either way it only rises.
-    fn grant(&mut self, index: u64, ask: Acquire, budgets: &[String]) -> Applied {
+    pub(super) fn next_fence(&mut self, index: u64) -> Fence {
         let fence = Fence(index.max(self.head.last_fence.0.saturating_add(1)));
         self.head.last_fence = fence;
+        fence
+    }
+
+    fn grant(&mut self, index: u64, ask: Acquire, budgets: &[String]) -> Applied {
+        let fence = self.next_fence(index);
         let mut out = Applied::done(Answer::Granted {
             fence,
             ttl_ms: ask.ttl_ms,
@@ -282,7 +288,7 @@ impl Ledger {
     }
 }
 
-fn held(lease: &Lease) -> Refusal {
+pub(super) fn held(lease: &Lease) -> Refusal {
     Refusal::Held {
         scope: lease.scope.clone(),
         fence: lease.fence,

@@ -50,3 +50,10 @@ pub const MAX_BUDGET_NAME_BYTES: usize = 64;
 pub const MAX_PER_HOUR: u32 = 10_000;
 /// After so long by the leader's clock a mark on an hourly budget is taken back.
 pub const REFILL_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+/// Shared leases, in the whole cluster.
+pub const MAX_LOOKS: usize = 4096;
+/// Shared leases of one node.
+pub const MAX_LOOKS_PER_NODE: usize = 64;
+/// The shortest and the longest shared lease, in milliseconds: one second, half a minute. Who wants to
+/// act waits for it.
+pub const LOOK_TTL_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;

@@ -8,6 +8,7 @@ mod budgets;
 mod check;
 mod grants;
 pub mod limits;
+mod looks;
 mod news;
 mod queue;
 mod record;
@@ -25,7 +26,8 @@ pub use rows::{Change, Row, StateError};
 
 use hale_model::chain::Entry;
 use hale_model::ledger::{
-    Answer, Approval, Budget, Command, EntryKind, EntryRef, Lease, Refusal, Signed, Token, Waiting,
+    Answer, Approval, Budget, Command, EntryKind, EntryRef, Lease, Refusal, SharedLease, Signed,
+    Token, Waiting,
 };
 use hale_model::{
     ApprovalId, Digest, ExecutionId, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId,
@@ -96,7 +98,7 @@ struct Recent {
 
 /// The rules that this binary follows when told to. The first are those of a ledger that was
 /// never told any.
-pub const RULES: u32 = RULES_WITH_EDITIONS;
+pub const RULES: u32 = RULES_WITH_LOOKS;
 const FIRST_RULES: u32 = 1;
 /// From these on an execution whose scope is held waits in line.
 const RULES_WITH_QUEUE: u32 = 2;
@@ -105,6 +107,22 @@ const RULES_WITH_COFACTOR: u32 = 3;
 /// From these on the ledger knows which text a playbook has, and what was seen of those that did not
 /// run.
 pub const RULES_WITH_EDITIONS: u32 = 4;
+/// From these on there are shared leases.
+pub const RULES_WITH_LOOKS: u32 = 5;
+
+/// From which rules on a command means something: an older binary can't read a later one's.
+pub fn rules_for(command: &Command) -> u32 {
+    match command {
+        Command::Editions { .. } | Command::Seen { .. } => RULES_WITH_EDITIONS,
+        Command::Look(_) | Command::EndLook { .. } | Command::ExpireLook { .. } => RULES_WITH_LOOKS,
+        _ => FIRST_RULES,
+    }
+}
+
+/// What is said to a command whose rules are not in force yet.
+pub(crate) fn too_early() -> Refusal {
+    Refusal::BadEntry("not all nodes run a release that knows of this yet".into())
+}
 
 /// The state. See the module.
 #[derive(Debug, Clone, Default)]
@@ -116,6 +134,7 @@ pub struct Ledger {
     outcomes: BTreeMap<Place, Outcomes>,
     sightings: BTreeMap<Place, Sightings>,
     editions: BTreeMap<PlaybookName, Digest>,
+    looks: BTreeMap<Fence, SharedLease>,
     /// By the entry's number.
     recent: BTreeMap<u64, Recent>,
     tokens: BTreeMap<TokenId, Made>,
@@ -233,6 +252,9 @@ impl Ledger {
                 service,
                 what,
             } => self.see(node, (playbook, service), what),
+            Command::Look(look) => self.look(index, look),
+            Command::EndLook { fence, node } => self.end_look(fence, &node),
+            Command::ExpireLook { fence } => self.expire_look(fence),
         };
         outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))
     }

@@ -1,7 +1,9 @@
 //! What a command did, for whoever asked and whoever listens.
 
 use hale_model::chain::Entry;
-use hale_model::ledger::{Answer, ApprovalState, Disposition, EntryKind, EntryRef, Lease, Waiting};
+use hale_model::ledger::{
+    Answer, ApprovalState, Disposition, EntryKind, EntryRef, Lease, SharedLease, Waiting,
+};
 use hale_model::{
     ApprovalId, ExecutionId, Fence, HostName, IncidentId, NodeId, OutcomeStatus, TokenId,
 };
@@ -70,6 +72,10 @@ pub enum News {
     Waits(Waiting),
     /// An execution does not wait any more.
     WaitEnded(ExecutionId),
+    /// Somebody looks at a scope.
+    Looks(SharedLease),
+    /// Nobody looks under this fence any more.
+    LookEnded(Fence),
     /// An approval was asked for, answered, used, or no longer waits.
     Approval {
         /// Which.

@@ -159,9 +159,7 @@ impl Ledger {
 
     fn may_tell(&self, node: &NodeId) -> Result<(), Refusal> {
         if self.rules() < RULES_WITH_EDITIONS {
-            return Err(Refusal::BadEntry(
-                "not all nodes run a release that knows of this yet".into(),
-            ));
+            return Err(super::too_early());
         }
         match self.is_enrolled(node) {
             true => Ok(()),

@@ -124,6 +124,7 @@ impl Ledger {
         out.news.push(News::Removed { node, host });
         self.orphan_grants_of(&node, out);
         self.end_waits_of(&node, out);
+        self.end_looks_of(&node, out);
         self.end_approvals_of(index, &node, out);
     }
 

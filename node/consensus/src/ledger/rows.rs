@@ -3,7 +3,7 @@
 
 use super::record::{Outcomes, Sightings};
 use super::{Asked, Head, Ledger, Made, RULES, Recent};
-use hale_model::ledger::{Budget, Lease, Waiting};
+use hale_model::ledger::{Budget, Lease, SharedLease, Waiting};
 use hale_model::planted::{self, Mistake};
 use hale_model::{
     ApprovalId, Digest, Fence, HostName, NodeId, PlaybookName, ServiceName, TokenId, wire,
@@ -46,6 +46,8 @@ pub enum Row {
     Sightings(PlaybookName, Option<ServiceName>),
     /// The text that a playbook has.
     Edition(PlaybookName),
+    /// A shared lease.
+    Look(Fence),
 }
 
 /// Why bytes are not a ledger's state.
@@ -100,6 +102,7 @@ enum Content {
     Restored(NodeId, HostName),
     Sightings(PlaybookName, Option<ServiceName>, Sightings),
     Edition(PlaybookName, Digest),
+    Look(SharedLease),
 }
 
 impl Ledger {
@@ -150,6 +153,7 @@ impl Ledger {
                 .map(|(p, s)| Row::Sightings(p.clone(), s.clone())),
         );
         names.extend(self.editions.keys().map(|p| Row::Edition(p.clone())));
+        names.extend(self.looks.keys().map(|f| Row::Look(*f)));
         let with_content = |row: Row| {
             let content = self.content(&row);
             content
@@ -196,6 +200,7 @@ impl Ledger {
                 let digest = self.editions.get(p);
                 digest.map(|d| Content::Edition(p.clone(), *d))
             }
+            Row::Look(f) => self.looks.get(f).cloned().map(Content::Look),
         };
         content
             .map(|c| wire::encode(&c).map_err(StateError::Encode))
@@ -259,6 +264,9 @@ impl Ledger {
                 }
                 Content::Edition(playbook, digest) => {
                     ledger.editions.insert(playbook, digest);
+                }
+                Content::Look(share) => {
+                    ledger.looks.insert(share.fence, share);
                 }
             }
         }

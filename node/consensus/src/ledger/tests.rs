@@ -3,6 +3,7 @@
 mod authority;
 mod budgets;
 mod golden;
+mod looks;
 mod queue;
 mod random;
 mod record;

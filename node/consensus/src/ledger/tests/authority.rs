@@ -36,9 +36,12 @@ fn may(command: &Command) -> (&'static str, May) {
         Command::Recovered { .. } => ("recovered", May::Itself),
         Command::Editions { .. } => ("editions", May::Itself),
         Command::Seen { .. } => ("seen", May::Itself),
+        Command::Look(_) => ("look", May::Itself),
+        Command::EndLook { .. } => ("end look", May::Itself),
+        Command::ExpireLook { .. } => ("expire look", May::Nobody),
     }
 }
-const VARIANTS: usize = 24;
+const VARIANTS: usize = 27;
 
 /// One of each, by node 0.
 fn all() -> Vec<Command> {
@@ -107,6 +110,12 @@ fn all() -> Vec<Command> {
             service: None,
             what: Sighting::WentAway,
         },
+        Command::Look(looks::at(0, 0, 1)),
+        Command::EndLook {
+            fence: Fence(1),
+            node: key(0).node_id(),
+        },
+        Command::ExpireLook { fence: Fence(1) },
     ]);
     all
 }

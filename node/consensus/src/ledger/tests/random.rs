@@ -95,6 +95,16 @@ enum Step {
         node: u8,
         of: u8,
     },
+    Look {
+        by: u8,
+        on: u8,
+        n: u8,
+    },
+    EndLook {
+        pick: usize,
+        by: u8,
+        expires: bool,
+    },
 }
 
 fn limit() -> impl Strategy<Value = BudgetLimit> {
@@ -117,6 +127,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (pick.clone(), by.clone()).prop_map(|(pick, by)| Step::Report { pick, by }),
         1 => (by.clone(), 0u8..4).prop_map(|(by, what)| Step::Append { by, what }),
         1 => (0u8..12, 0u64..4).prop_map(|(run, ago)| Step::ExpireWait { run, ago }),
+        3 => (by.clone(), 0u8..6, 0u8..8).prop_map(|(by, on, n)| Step::Look { by, on, n }),
+        3 => (pick.clone(), by.clone(), any::<bool>())
+            .prop_map(|(pick, by, expires)| Step::EndLook { pick, by, expires }),
     ];
     let humans = prop_oneof![
         1 => (0u8..3, by.clone()).prop_map(|(n, by)| Step::Ask { n, by }),
@@ -261,6 +274,17 @@ fn command(step: &Step, index: u64, fences: &[Fence], ledger: &Ledger) -> Comman
             service: service(of),
             what: [Sighting::WentAway, Sighting::Agreed, Sighting::Disagreed][usize::from(of)],
         },
+        Step::Look { by, on, n } => Command::Look(looks::at(by, on, n)),
+        Step::EndLook { pick, by, expires } => {
+            let share = ledger.looks().nth(pick);
+            let fence = share.map_or(Fence(999), |l| l.fence);
+            if expires {
+                Command::ExpireLook { fence }
+            } else {
+                let node = share.map_or(key(by).node_id(), |l| l.look.node);
+                Command::EndLook { fence, node }
+            }
+        }
     }
 }
 
@@ -275,6 +299,7 @@ struct Seen {
     orphans: BTreeSet<Fence>,
     runs: BTreeMap<NodeId, Vec<ServiceName>>,
     hourly: BTreeSet<(String, Fence)>,
+    fences_of_looks: Vec<Fence>,
 }
 
 impl Seen {
@@ -304,8 +329,19 @@ impl Seen {
 
     fn granted(&mut self, lease: &Lease, before: &Ledger) {
         assert!(self.fences.last() < Some(&lease.fence), "fences rise");
+        assert!(
+            self.fences_of_looks.last() < Some(&lease.fence),
+            "fences rise"
+        );
         assert!(before.frozen().is_none(), "a frozen cluster starts nothing");
         assert!(!self.removed.contains(&lease.holder));
+        for share in before.looks() {
+            let looked_at = &share.look.scope;
+            assert!(
+                !looked_at.conflicts(&lease.scope),
+                "{looked_at} is looked at"
+            );
+        }
         let needs = before
             .budgets()
             .filter(|b| b.covers(lease.service.as_ref()));
@@ -337,6 +373,10 @@ impl Seen {
         for news in &applied.news {
             match news {
                 News::Granted(lease) => self.granted(lease, before),
+                News::Looks(share) => {
+                    assert!(self.fences.last() < Some(&share.fence), "fences rise");
+                    self.fences_of_looks.push(share.fence);
+                }
                 News::Closed { lease, .. } => {
                     assert!(self.open.remove(&lease.fence).is_some());
                     assert!(self.closed.insert(lease.fence), "closed once");
@@ -383,6 +423,14 @@ impl Seen {
         for fence in &self.fences {
             let open = ledger.lease(*fence).is_some();
             assert!(open != self.closed.contains(fence), "open or closed");
+        }
+        for share in ledger.looks() {
+            let looked_at = &share.look.scope;
+            assert!(
+                live.iter().all(|l| !l.scope.conflicts(looked_at)),
+                "{looked_at}"
+            );
+            assert!(ledger.is_enrolled(&share.look.node));
         }
         let mut waiting = BTreeSet::new();
         for w in ledger.waiting() {
