@@ -42,7 +42,7 @@ const HAND_ON: Duration = Duration::from_secs(30);
 /// How long a question beside the line may take.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// How long the probes of a decision may take; each has an end of its own.
-const PROBES: Duration = Duration::from_secs(11);
+const PROBES: Duration = Duration::from_secs(12);
 /// How long an actor may take to end.
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.

@@ -18,7 +18,7 @@ const CONSUMERS_WITHIN: Duration = Duration::from_secs(2);
 /// History and policy come from the ledger, which may be without a leader.
 const LEDGER_WITHIN: Duration = Duration::from_secs(3);
 /// The probes bound themselves; this is for an executor that does not answer.
-const PROBES_WITHIN: Duration = Duration::from_secs(11);
+const PROBES_WITHIN: Duration = Duration::from_secs(12);
 /// How often further candidates are looked at.
 const PROBE_ROUNDS: usize = 3;
 /// For how many of an incident's series the consumers are asked.
