@@ -120,11 +120,13 @@ pub enum What {
         scope: Scope,
         /// For how long, in milliseconds.
         ttl_ms: u64,
+        /// For what it was asked.
+        id: ExecutionId,
     },
-    /// A host begins to give a share back.
+    /// A host begins to give a share back, whether or not it has heard that it was granted.
     GivesBack {
-        /// Its fence.
-        fence: Fence,
+        /// For what it was asked.
+        id: ExecutionId,
     },
     /// The ledger ended a share.
     LookEnded {

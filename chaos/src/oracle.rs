@@ -5,7 +5,7 @@ use crate::event::{Happened, What};
 use crate::histories;
 use hale_model::ledger::Scope;
 use hale_model::{Digest, ExecutionId, Fence};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Something that must always hold and did not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,7 +204,7 @@ struct Share {
     scope: Scope,
     since_ms: u64,
     ttl_ms: u64,
-    is_given_back: bool,
+    id: ExecutionId,
 }
 
 /// What did not hold, in the order it was found.
@@ -222,6 +222,7 @@ struct Judge {
     wrong: Vec<Violation>,
     open: BTreeMap<Fence, Grant>,
     shares: BTreeMap<Fence, Share>,
+    given_back: BTreeSet<ExecutionId>,
     highest: Fence,
     chain: Vec<Digest>,
     /// Who leads, by term.
@@ -298,12 +299,17 @@ impl Judge {
                 fence,
                 scope,
                 ttl_ms,
-            } => self.looks(at_ms, *fence, scope, *ttl_ms),
-            What::GivesBack { fence } => {
-                if let Some(share) = self.shares.get_mut(fence) {
-                    share.is_given_back = true;
-                }
+                id,
+            } => {
+                let share = Share {
+                    scope: scope.clone(),
+                    since_ms: at_ms,
+                    ttl_ms: *ttl_ms,
+                    id: id.clone(),
+                };
+                self.looks(at_ms, *fence, share);
             }
+            What::GivesBack { id } => drop(self.given_back.insert(id.clone())),
             What::LookEnded { fence } => self.look_ended(at_ms, *fence),
             What::Appended {
                 index,
@@ -375,22 +381,17 @@ impl Judge {
         self.highest = self.highest.max(fence);
     }
 
-    fn looks(&mut self, at_ms: u64, fence: Fence, scope: &Scope, ttl_ms: u64) {
+    fn looks(&mut self, at_ms: u64, fence: Fence, share: Share) {
         self.rises(at_ms, fence);
         let mut acting = self.open.iter();
-        if let Some((earlier, _)) = acting.find(|(_, g)| g.live && g.scope.conflicts(scope)) {
+        let acts = |g: &Grant| g.live && g.scope.conflicts(&share.scope);
+        if let Some((earlier, _)) = acting.find(|(_, g)| acts(g)) {
             self.wrong.push(Violation::ActedWhileLooking {
                 at_ms,
                 earlier: *earlier,
                 later: fence,
             });
         }
-        let share = Share {
-            scope: scope.clone(),
-            since_ms: at_ms,
-            ttl_ms,
-            is_given_back: false,
-        };
         self.shares.insert(fence, share);
     }
 
@@ -399,7 +400,7 @@ impl Judge {
             return;
         };
         let after_ms = at_ms.saturating_sub(share.since_ms);
-        if !share.is_given_back && after_ms < share.ttl_ms {
+        if !self.given_back.contains(&share.id) && after_ms < share.ttl_ms {
             self.wrong.push(Violation::LookEndedEarly {
                 at_ms,
                 fence,

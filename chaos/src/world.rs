@@ -19,7 +19,7 @@ use group::Replica;
 use hale_executor::grants::Grants;
 use hale_executor::journal::{Finished, JournalRecord};
 use hale_executor::run::{Event, Run};
-use hale_model::{ExecutionId, Fence, HostName, Keypair, Timestamp};
+use hale_model::{ExecutionId, HostName, Keypair, Timestamp};
 use hale_playbooks::language::Playbook;
 use network::Message;
 use playbooks::playbook;
@@ -116,7 +116,7 @@ enum Due {
     Looked {
         host: usize,
         boot: u32,
-        fence: Fence,
+        id: ExecutionId,
     },
     /// A client writes or reads a key at a host.
     Operation(Planned),
@@ -357,7 +357,7 @@ impl World {
             }
             Due::HandOver { host, boot } => self.hand_over(host, boot),
             Due::TakeUp { host, boot } => self.take_up(host, boot),
-            Due::Looked { host, boot, fence } => self.looked(host, boot, fence),
+            Due::Looked { host, boot, id } => self.looked(host, boot, id),
             Due::Operation(planned) => self.operation(planned),
             Due::Elect => self.elect(),
             Due::Begins(fault) => self.begins(fault),

@@ -347,6 +347,30 @@ async fn probes_look_at_the_host_all_at_once_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_whose_grant_is_heard_of_too_late_is_given_back() {
+    let (_dir, file) = scratch();
+    let mut known = playbook("revive", &file);
+    known.diagnose = vec![Probe {
+        step: step("there", command(&["true"])),
+        weight: Weight::Strong,
+    }];
+    let world = World::start(vec![known]).await;
+    world.outside.lock().unwrap().look_answered_after = Duration::from_secs(4);
+    let names = vec![PlaybookName::new("revive").unwrap()];
+    let answer = world.actor.call(
+        |r| Message::Diagnose(Box::new(incident(1)), names, r),
+        Some(Duration::from_secs(20)),
+    );
+    let told = answer.await.unwrap().success_or(()).unwrap();
+    assert!(matches!(told.share, Some(Share::Without(_))), "{told:?}");
+    assert_eq!(told.found[0].1[0].found, Some(true));
+    until("it is given back", || {
+        world.outside.lock().unwrap().looks.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probes_wait_for_who_acts_there_and_then_look_all_the_same() {
     let (_dir, file) = scratch();
     let mut known = playbook("revive", &file);
@@ -377,7 +401,7 @@ async fn probes_wait_for_who_acts_there_and_then_look_all_the_same() {
         Some(Duration::from_secs(20)),
     );
     let told = answer.await.unwrap().success_or(()).unwrap();
-    assert!(begun.elapsed() > Duration::from_millis(1800));
+    assert!(begun.elapsed() > Duration::from_millis(1400));
     let Some(Share::Without(why)) = told.share else {
         panic!("{told:?}");
     };

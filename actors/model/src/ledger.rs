@@ -372,12 +372,12 @@ pub enum Command {
     /// Asks for a share of a scope: while it lives nobody is given the right to act there, and others
     /// may look at the same time. Nothing of it is on the chain.
     Look(Look),
-    /// Gives a share back.
+    /// Gives a share back, by what it was asked for: who never heard of its fence can do so too.
     EndLook {
-        /// Which.
-        fence: Fence,
         /// Who held it.
         node: NodeId,
+        /// The [`Look::id`].
+        id: ExecutionId,
     },
     /// The leader's own clock has run a share's full ttl. Only a leader says so.
     ExpireLook {

@@ -96,6 +96,7 @@ fn looks(fence: u64) -> What {
         fence: Fence(fence),
         scope: scope(),
         ttl_ms: 3_000,
+        id: run(fence as u32),
     }
 }
 
@@ -111,9 +112,9 @@ fn a_clean_run_is_clean() {
         leads(0, 1),
         looks(1),
         looks(2),
-        What::GivesBack { fence: Fence(1) },
+        What::GivesBack { id: run(1) },
         look_ended(1),
-        What::GivesBack { fence: Fence(2) },
+        What::GivesBack { id: run(2) },
         look_ended(2),
         granted(3, 1),
         acted(1, false),

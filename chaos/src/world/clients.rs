@@ -24,8 +24,8 @@ pub(super) enum Ask {
     Close(ExecutionId, Fence),
     /// One that closes nothing.
     Record(ExecutionId),
-    /// A share of a scope, to look at it for so long.
-    Look(u64),
+    /// A share of a scope, to look at it.
+    Look,
     /// A share is given back.
     EndLook,
     /// An operator freezes or thaws.
@@ -97,7 +97,7 @@ impl World {
         };
         let is_told = !matches!(
             asked,
-            Ask::Operator | Ask::Record(_) | Ask::Look(_) | Ask::EndLook
+            Ask::Operator | Ask::Record(_) | Ask::Look | Ask::EndLook
         );
         let Some(answer) = answer else {
             if is_told {
@@ -120,17 +120,12 @@ impl World {
             }
             Ask::Close(execution, fence) => self.recorded(host, &execution, Some(fence), answer),
             Ask::Record(execution) => self.recorded(host, &execution, None, answer),
-            Ask::Look(for_ms) => {
-                if let Answer::Granted { fence, .. } = answer {
-                    let boot = self.hosts[host].boot;
-                    self.after(for_ms, Due::Looked { host, boot, fence });
-                }
-            }
-            Ask::Operator | Ask::EndLook | Ask::Write | Ask::Read(_) => {}
+            Ask::Operator | Ask::Look | Ask::EndLook | Ask::Write | Ask::Read(_) => {}
         }
     }
 
-    /// A host looks before it acts; now and then it forgets to say that it is done.
+    /// A host looks before it acts, and says when it is done, whether or not it was answered; now and
+    /// then it forgets to.
     pub(super) fn look(&mut self, host: usize, id: &ExecutionId) {
         let forgets = self.rng.chance(100);
         let for_ms = match forgets {
@@ -143,16 +138,18 @@ impl World {
             ttl_ms: LOOK_TTL_MS,
             id: id.clone(),
         };
-        self.ask(host, Command::Look(look), Ask::Look(for_ms));
+        self.ask(host, Command::Look(look), Ask::Look);
+        let (boot, id) = (self.hosts[host].boot, id.clone());
+        self.after(for_ms, Due::Looked { host, boot, id });
     }
 
-    pub(super) fn looked(&mut self, host: usize, boot: u32, fence: Fence) {
+    pub(super) fn looked(&mut self, host: usize, boot: u32, id: ExecutionId) {
         if !self.is_alive(host, boot) {
             return;
         }
-        self.tell(What::GivesBack { fence });
+        self.tell(What::GivesBack { id: id.clone() });
         let node = self.hosts[host].key.node_id();
-        self.ask(host, Command::EndLook { fence, node }, Ask::EndLook);
+        self.ask(host, Command::EndLook { node, id }, Ask::EndLook);
     }
 
     fn recorded(
@@ -283,6 +280,7 @@ impl World {
                 fence: share.fence,
                 scope: share.look.scope.clone(),
                 ttl_ms: share.look.ttl_ms,
+                id: share.look.id.clone(),
             }),
             News::LookEnded(fence) => self.tell(What::LookEnded { fence: *fence }),
             News::Renewed(lease) => self.tell(What::Renewed { fence: lease.fence }),

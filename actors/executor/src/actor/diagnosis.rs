@@ -11,11 +11,9 @@ use crate::actions::{Context, templates};
 use crate::env;
 use crate::journal::Phase;
 use crate::run::Perform;
-use hale_model::{
-    Diagnosis, ExecutionId, Finding, Incident, LogLine, PlaybookName, Share, StepStatus,
-};
+use hale_model::{Diagnosis, ExecutionId, Finding, Incident, LogLine, PlaybookName, StepStatus};
 use hale_playbooks::language::{FailAction, Probe, Step, Weight};
-use hale_playbooks::{Env, Playbook, settle};
+use hale_playbooks::{Env, Playbook};
 use ractor::RpcReplyPort;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,21 +58,17 @@ async fn diagnose(shared: &Arc<Shared>, incident: &Incident, playbooks: &[Playbo
         offsets: Arc::default(),
         secrets: Arc::default(),
     };
-    let share = match playbooks.iter().any(|p| !p.diagnose.is_empty()) {
+    // What they see is gathered before the share is asked for: nobody waits for that.
+    let envs = shared.envs_of(&incident, playbooks).await;
+    let looking = match playbooks.iter().any(|p| !p.diagnose.is_empty()) {
         true => Some(looking::begin(shared, &incident, &context.execution).await),
         false => None,
     };
-    let before = shared.env(&incident, &BTreeMap::new()).await;
     let mut running = JoinSet::new();
     let mut all: Vec<(PlaybookName, Vec<Finding>)> = vec![];
     let mut looks = BTreeMap::new();
-    for (p, playbook) in playbooks.iter().enumerate() {
-        let env = match settle(playbook, &before, &BTreeMap::new()) {
-            Ok(params) => shared.env(&incident, &params).await,
-            // A probe that reads none of them can still look.
-            Err(_) => before.clone(),
-        };
-        all.push((playbook.name.clone(), impossible(playbook, &env)));
+    for (p, (playbook, env)) in playbooks.iter().zip(&envs).enumerate() {
+        all.push((playbook.name.clone(), impossible(playbook, env)));
         for (n, probe) in playbook.diagnose.iter().enumerate() {
             let (shared, context) = (Arc::clone(shared), context.clone());
             let (probe, env) = (probe.clone(), env.clone());
@@ -109,9 +103,10 @@ async fn diagnose(shared: &Arc<Shared>, incident: &Incident, playbooks: &[Playbo
             findings.extend(finding);
         }
     }
-    if let Some(Share::Held(fence)) = &share {
-        looking::end(shared, *fence).await;
-    }
+    let share = match looking {
+        Some(looking) => Some(looking::end(shared, looking).await),
+        None => None,
+    };
     Diagnosis { found: all, share }
 }
 

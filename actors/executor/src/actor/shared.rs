@@ -206,11 +206,36 @@ impl Shared {
         params: &BTreeMap<String, Value>,
     ) -> hale_playbooks::Env {
         let tags = (self.ports.tags)(()).await;
+        self.env_with(incident, params, &tags)
+    }
+
+    fn env_with(
+        &self,
+        incident: &Incident,
+        params: &BTreeMap<String, Value>,
+        tags: &BTreeMap<String, String>,
+    ) -> hale_playbooks::Env {
         let facts = incident
             .service
             .as_ref()
             .and_then(|s| self.config.services.get(s));
-        env::base(incident, params, &tags, facts)
+        env::base(incident, params, tags, facts)
+    }
+
+    /// What the probes of each of the playbooks see. One whose parameters can't be settled can still
+    /// look with probes that read none of them.
+    pub(super) async fn envs_of(
+        &self,
+        incident: &Incident,
+        playbooks: &[Playbook],
+    ) -> Vec<hale_playbooks::Env> {
+        let tags = (self.ports.tags)(()).await;
+        let before = self.env_with(incident, &BTreeMap::new(), &tags);
+        let env_of = |playbook| match settle(playbook, &before, &BTreeMap::new()) {
+            Ok(params) => self.env_with(incident, &params, &tags),
+            Err(_) => before.clone(),
+        };
+        playbooks.iter().map(env_of).collect()
     }
 
     /// Hands over a report of an incident for which nothing was run. It is in the journal until

@@ -33,6 +33,8 @@ pub(crate) struct Outside {
     pub intents: usize,
     pub frozen: bool,
     pub looks: Vec<(Fence, Look)>,
+    /// So long it takes until an answer about a look comes back; it is applied at once.
+    pub look_answered_after: Duration,
     looked: u64,
     fences: u64,
     /// Journal writes after which nothing is written any more, as if the node had died.
@@ -82,8 +84,8 @@ impl Outside {
                 done
             }
             Command::Look(look) => self.look(look),
-            Command::EndLook { fence, .. } => {
-                self.looks.retain(|(held, _)| *held != fence);
+            Command::EndLook { id, .. } => {
+                self.looks.retain(|(_, look)| look.id != id);
                 done
             }
             other => panic!("the executor does not say {other:?}"),
@@ -221,8 +223,16 @@ fn ports(outside: &Arc<Mutex<Outside>>) -> Ports {
             async move { Ok(frozen) }
         }),
         ledger: port(move |c| {
-            let answer = ledger.lock().unwrap().answer(c);
-            async move { Ok::<_, LedgerError>(answer) }
+            let mut outside = ledger.lock().unwrap();
+            let late = match &c {
+                Command::Look(_) => outside.look_answered_after,
+                _ => Duration::ZERO,
+            };
+            let answer = outside.answer(c);
+            async move {
+                tokio::time::sleep(late).await;
+                Ok::<_, LedgerError>(answer)
+            }
         }),
         journal: port(move |w| {
             let written = journal.lock().unwrap().write(w);

@@ -3,9 +3,9 @@
 //! gives a right to change anything.
 
 use super::{Applied, Ledger, News, RULES_WITH_LOOKS, Row, check, limits};
-use hale_model::ledger::{Acquire, Answer, Look, Refusal, Scope, SharedLease};
+use hale_model::ledger::{Acquire, Answer, Look, Refusal, Scope, SharedLease, Waiting, WaitsFor};
 use hale_model::planted::{self, Mistake};
-use hale_model::{Fence, NodeId};
+use hale_model::{ExecutionId, Fence, NodeId};
 
 impl Ledger {
     /// Shares that are held, by fence.
@@ -53,8 +53,11 @@ impl Ledger {
         if let Some(lease) = acting.find(|l| self.excludes(l) && l.scope.conflicts(scope)) {
             return Some(super::grants::held(lease));
         }
-        let waiting = self.waiting.values();
-        let ahead: Vec<_> = waiting.filter(|w| w.scope.conflicts(scope)).collect();
+        // Who waits for a budget alone acts on nothing soon; refused because of a look, it waits for
+        // the scope from then on, with the place that it has.
+        let waits_for_it =
+            |w: &&Waiting| w.waits_for == WaitsFor::Scope && w.scope.conflicts(scope);
+        let ahead: Vec<_> = self.waiting.values().filter(waits_for_it).collect();
         Some(Refusal::Queued {
             scope: scope.clone(),
             position: u32::try_from(ahead.len() + 1).unwrap_or(u32::MAX),
@@ -92,11 +95,12 @@ impl Ledger {
     }
 
     /// Its holder gives it back. One that has ended is as good as given back.
-    pub(super) fn end_look(&mut self, fence: Fence, node: &NodeId) -> Result<Applied, Refusal> {
+    pub(super) fn end_look(&mut self, node: &NodeId, id: &ExecutionId) -> Result<Applied, Refusal> {
         let mut out = Applied::nothing();
-        match self.looks.get(&fence) {
-            Some(share) if share.look.node != *node => return Err(Refusal::StaleFence(fence)),
-            Some(_) => self.forget_look(fence, &mut out),
+        let share = self.looks.values().find(|l| l.look.id == *id);
+        match share.map(|l| (l.fence, l.look.node)) {
+            Some((fence, holder)) if holder != *node => return Err(Refusal::StaleFence(fence)),
+            Some((fence, _)) => self.forget_look(fence, &mut out),
             None => {}
         }
         Ok(out)

@@ -253,7 +253,7 @@ impl Ledger {
                 what,
             } => self.see(node, (playbook, service), what),
             Command::Look(look) => self.look(index, look),
-            Command::EndLook { fence, node } => self.end_look(fence, &node),
+            Command::EndLook { node, id } => self.end_look(&node, &id),
             Command::ExpireLook { fence } => self.expire_look(fence),
         };
         outcome.unwrap_or_else(|refusal| Applied::done(Answer::Refused(refusal)))

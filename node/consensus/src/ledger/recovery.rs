@@ -60,7 +60,8 @@ impl Ledger {
     }
 
     /// The state of a backup, for a node that goes on from it: nobody joins with a token made
-    /// before, no lease is held, nobody waits.
+    /// before, no lease is held, nobody looks
+    /// and nobody waits.
     pub(crate) fn restored(mut self, by: NodeId, host: HostName) -> Result<Self, Refusal> {
         if self.was_removed(&by) {
             return Err(Refusal::WasRemoved(by));
@@ -69,6 +70,7 @@ impl Ledger {
         self.grants.values_mut().for_each(|l| l.live = false);
         self.waiting.clear();
         self.places.clear();
+        self.looks.clear();
         self.restored = Some((by, host));
         Ok(self)
     }

@@ -112,8 +112,8 @@ fn all() -> Vec<Command> {
         },
         Command::Look(looks::at(0, 0, 1)),
         Command::EndLook {
-            fence: Fence(1),
             node: key(0).node_id(),
+            id: looks::at(0, 0, 1).id,
         },
         Command::ExpireLook { fence: Fence(1) },
     ]);

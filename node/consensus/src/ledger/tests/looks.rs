@@ -1,7 +1,7 @@
 //! Shared leases.
 
 use super::*;
-use hale_model::ledger::Look;
+use hale_model::ledger::{BudgetLimit, Look};
 
 pub(super) fn at(by: u8, on: u8, n: u8) -> Look {
     Look {
@@ -29,10 +29,10 @@ fn refused(ledger: &mut Ledger, index: u64, command: Command) -> Refusal {
     }
 }
 
-fn end(fence: Fence, by: u8) -> Command {
+fn end(n: u8, by: u8) -> Command {
     Command::EndLook {
-        fence,
         node: key(by).node_id(),
+        id: at(by, 0, n).id,
     }
 }
 
@@ -55,10 +55,10 @@ fn many_look_at_once_and_nobody_acts_until_the_last_is_done() {
         assert!(matches!(why, Refusal::LookedAt { fence, .. } if fence == first));
     }
     granted(&mut ledger, 13, ask_for(0, 4, 3, None));
-    done(&mut ledger, 14, end(first, 0));
+    done(&mut ledger, 14, end(1, 0));
     let why = refused(&mut ledger, 15, act(2, 1));
     assert!(matches!(why, Refusal::LookedAt { fence, .. } if fence == second));
-    done(&mut ledger, 16, end(second, 1));
+    done(&mut ledger, 16, end(2, 1));
     granted(&mut ledger, 17, ask_for(0, 2, 1, None));
 }
 
@@ -75,6 +75,42 @@ fn nobody_looks_where_somebody_acts_or_waits_to() {
 }
 
 #[test]
+fn who_waits_for_a_budget_keeps_nobody_from_looking() {
+    let mut ledger = cluster();
+    let budget = Budget {
+        name: "one".into(),
+        service: None,
+        limit: BudgetLimit::AtMost(1),
+    };
+    let set = Command::SetBudget {
+        budget,
+        by: "ada".into(),
+        entry: signed(EntryKind::Budget, 0, "one"),
+    };
+    done(&mut ledger, 10, set);
+    let elsewhere = granted(&mut ledger, 11, ask_for(0, 5, 1, None));
+    let why = refused(&mut ledger, 12, Command::Acquire(ask_for(1, 2, 2, None)));
+    assert!(matches!(why, Refusal::BudgetSpent { .. }), "{why}");
+    share(&mut ledger, 13, at(0, 2, 1));
+    done(&mut ledger, 14, close(elsewhere, 0, "done"));
+    // It waits for the scope now: nobody else begins to look before it has acted.
+    let why = refused(&mut ledger, 15, Command::Acquire(ask_for(1, 2, 2, None)));
+    assert!(matches!(why, Refusal::LookedAt { .. }), "{why}");
+    let why = refused(&mut ledger, 16, Command::Look(at(0, 2, 2)));
+    assert!(matches!(why, Refusal::Queued { .. }), "{why}");
+    done(&mut ledger, 17, end(1, 0));
+    granted(&mut ledger, 18, ask_for(1, 2, 2, None));
+}
+
+#[test]
+fn a_restored_state_has_none() {
+    let mut ledger = cluster();
+    share(&mut ledger, 10, at(0, 0, 1));
+    let restored = ledger.restored(key(9).node_id(), host(0)).unwrap();
+    assert_eq!(restored.looks().count(), 0);
+}
+
+#[test]
 fn asking_twice_gives_the_one_share_and_ending_twice_is_no_harm() {
     let mut ledger = cluster();
     let fence = share(&mut ledger, 10, at(0, 0, 1));
@@ -84,10 +120,10 @@ fn asking_twice_gives_the_one_share_and_ending_twice_is_no_harm() {
         refused(&mut ledger, 12, other),
         Refusal::BadEntry(_)
     ));
-    let why = refused(&mut ledger, 13, end(fence, 1));
+    let why = refused(&mut ledger, 13, end(1, 1));
     assert_eq!(why, Refusal::StaleFence(fence), "it is another's");
-    done(&mut ledger, 14, end(fence, 0));
-    done(&mut ledger, 15, end(fence, 0));
+    done(&mut ledger, 14, end(1, 0));
+    done(&mut ledger, 15, end(1, 0));
     assert_eq!(ledger.looks().count(), 0);
 }
 

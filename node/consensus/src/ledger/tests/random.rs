@@ -281,8 +281,10 @@ fn command(step: &Step, index: u64, fences: &[Fence], ledger: &Ledger) -> Comman
             if expires {
                 Command::ExpireLook { fence }
             } else {
-                let node = share.map_or(key(by).node_id(), |l| l.look.node);
-                Command::EndLook { fence, node }
+                let held = share.map(|l| (l.look.node, l.look.id.clone()));
+                let (node, id) =
+                    held.unwrap_or_else(|| (key(by).node_id(), looks::at(by, 0, 0).id));
+                Command::EndLook { node, id }
             }
         }
     }
