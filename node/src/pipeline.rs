@@ -27,7 +27,8 @@ use hale_executor::run::Progress;
 use hale_model::ledger::{Answer, Command, EntryRef, LedgerError};
 use hale_model::port::{Port, port};
 use hale_model::{
-    Batch, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName, Timestamp,
+    Batch, Diagnosis, HostName, Incident, Keypair, Observed, PlaybookName, Reading, ServiceName,
+    Timestamp,
 };
 use hale_telemetry::{ConsumersQuery, Telemetry};
 use ractor::{Actor, ActorRef};
@@ -42,7 +43,7 @@ const HAND_ON: Duration = Duration::from_secs(30);
 /// How long a question beside the line may take.
 pub(crate) const ASK: Duration = Duration::from_secs(5);
 /// How long the probes of a decision may take; each has an end of its own.
-const PROBES: Duration = Duration::from_secs(12);
+const PROBES: Duration = Duration::from_secs(15);
 /// How long an actor may take to end.
 const STOP: Duration = Duration::from_secs(20);
 /// How long after a lease was granted the service's series are not learned from.
@@ -363,17 +364,13 @@ impl Line {
         }
     }
 
-    async fn diagnose(self: Arc<Self>, asked: DiagnosisAsked) -> hale_model::Diagnosis {
+    async fn diagnose(self: Arc<Self>, asked: DiagnosisAsked) -> Option<Diagnosis> {
         let DiagnosisAsked {
             incident,
             playbooks,
         } = asked;
         let ask = |reply| executor::Message::Diagnose(Box::new(incident), playbooks, reply);
-        self.slots
-            .executor
-            .ask(PROBES, ask)
-            .await
-            .unwrap_or_default()
+        self.slots.executor.ask(PROBES, ask).await
     }
 
     async fn consumers(self: Arc<Self>, asked: ConsumersAsked) -> Vec<hale_model::Consumer> {

@@ -81,8 +81,8 @@ pub struct Ports {
     pub history: Port<(PlaybookName, Option<ServiceName>), History>,
     /// Thresholds, the level allowed, and whether the cluster is frozen.
     pub policy: Port<PolicyAsked, Policy>,
-    /// What the probes of playbooks find on the host.
-    pub diagnose: Port<DiagnosisAsked, Diagnosis>,
+    /// What the probes of playbooks find on the host; nothing if they do not answer.
+    pub diagnose: Port<DiagnosisAsked, Option<Diagnosis>>,
     /// What takes the most.
     pub consumers: Port<ConsumersAsked, Vec<Consumer>>,
     /// All that was kept before.

@@ -137,6 +137,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn caution_lowers_what_is_rather_sure_and_turns_no_order_around() {
+        let mut slopes = [0.0; CALIBRATION.len()];
+        slopes[0] = 1.0;
+        let plain = Coefficients::new(String::new(), [0.0; features::NAMES.len()], 0.0, slopes);
+        let told = |z: f64| {
+            let mut signs = [0.0; CALIBRATION.len()];
+            signs[0] = z;
+            plain.calibrate(&signs)
+        };
+        let fitted = |z: f64| 1.0 / (1.0 + (-z).exp());
+        for (a, b) in (-60..80).map(|n| (f64::from(n) / 10.0, f64::from(n + 1) / 10.0)) {
+            assert!(told(a) < told(b), "{a}");
+            assert!(told(a) <= fitted(a), "{a}");
+        }
+        assert_eq!((told(0.5), told(4.5)), (fitted(0.5), fitted(4.5)));
+        assert!(told(2.2) < 0.90 && fitted(2.2) > 0.90);
+    }
+
+    #[test]
     fn the_committed_coefficients_know_every_feature() {
         let text = include_str!("../model/coefficients.json");
         let file: CoefficientsFile = serde_json::from_str(text).unwrap();

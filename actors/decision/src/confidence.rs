@@ -147,6 +147,18 @@ pub fn confidence(
     }
 }
 
+/// How the host was looked at for a decision; the later, the less is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Looked {
+    /// Nothing had to be looked at.
+    #[default]
+    Nothing,
+    /// Probes looked, and under this.
+    Under(Share),
+    /// Probes were asked for and did not answer in time.
+    Unanswered,
+}
+
 /// What a decision rests on.
 #[derive(Debug, Clone, Copy)]
 pub struct Grounds<'a> {
@@ -156,8 +168,8 @@ pub struct Grounds<'a> {
     pub text: &'a str,
     /// The search's result.
     pub ranking: &'a Ranking,
-    /// Under what the probes looked; none if none of them looked.
-    pub share: Option<&'a Share>,
+    /// How the host was looked at: of several looks the one that tells least.
+    pub looked: &'a Looked,
     /// The entries that its candidates refer to.
     pub entries: &'a [Entry],
     /// The coefficients it was ranked with.

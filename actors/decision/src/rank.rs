@@ -60,7 +60,8 @@ pub struct Ranking {
     pub persons: Vec<Candidate>,
     /// What the calibration sees, in the order of [`crate::coefficients::CALIBRATION`].
     pub signs: [f64; crate::coefficients::CALIBRATION.len()],
-    /// Whether none of the other playbooks has a sentence that is nearer to the text.
+    /// Whether none of the other playbooks that probes have not refuted has a sentence that is nearer to
+    /// the text.
     pub is_nearest_by_sentence: bool,
     /// Whether the first playbook is for another product than the incident's.
     pub is_other_product: bool,
@@ -206,7 +207,7 @@ impl Ranker {
         let is_foreign = is_other_product && !is_kin;
         let signs = signs(query, &playbooks, &persons, is_foreign);
         Ranking {
-            is_nearest_by_sentence: leads(&playbooks, "dense_sentence"),
+            is_nearest_by_sentence: leads(&playbooks, "dense_sentence", |k| !k.evidence.is_refuted),
             playbooks,
             persons,
             signs,
@@ -272,12 +273,13 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .take(6)
 }
 
-/// Whether none has more of a feature than the first.
-fn leads(playbooks: &[Candidate], name: &str) -> bool {
+/// Whether none of those that count has more of a feature than the first.
+fn leads(playbooks: &[Candidate], name: &str, counts: impl Fn(&Candidate) -> bool) -> bool {
     let of = |k: &Candidate| k.features[features::place(name)];
+    let mut others = playbooks.iter().skip(1).filter(|k| counts(k));
     playbooks
         .first()
-        .is_some_and(|first| playbooks.iter().all(|k| of(k) <= of(first)))
+        .is_some_and(|first| others.all(|k| of(k) <= of(first)))
 }
 
 /// What tells, of a whole ranking, how far its first can be trusted.
@@ -295,7 +297,7 @@ fn signs(
     let second = clamp(playbooks.get(1).map_or(0.0, |c| c.probability));
     let person = clamp(persons.iter().map(|c| c.probability).sum());
     let agree = ["dense", "dense_sentence", "lexical"];
-    let agree = agree.iter().filter(|name| leads(playbooks, name));
+    let agree = agree.iter().filter(|name| leads(playbooks, name, |_| true));
     let yes = |b: bool| f64::from(u8::from(b));
     [
         (p / (1.0 - p)).ln(),

@@ -3,7 +3,7 @@
 
 use crate::catalogue::{CatalogueLine, Entry};
 use crate::coefficients::Coefficients;
-use crate::confidence::{self, Grounds, Policy};
+use crate::confidence::{self, Grounds, Looked, Policy};
 use crate::describe;
 use crate::embed::{BadModel, Embedder};
 use crate::query::{Moved, Query};
@@ -188,7 +188,7 @@ impl Replay {
             incident,
             text: &query.text,
             ranking: &ranking,
-            share: None,
+            looked: &Looked::Nothing,
             entries: self.ranker.entries(),
             coefficients,
             history: History::default(),

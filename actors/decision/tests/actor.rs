@@ -85,7 +85,7 @@ async fn house_behind(disk: Disk, policy: Policy, door: Arc<Semaphore>) -> House
                 policy
             }
         }),
-        diagnose: port(|_| async { Diagnosis::default() }),
+        diagnose: port(|_| async { Some(Diagnosis::default()) }),
         consumers: port(|_| async {
             vec![common::consumer(
                 "connections",

@@ -7,20 +7,31 @@ mod common;
 use common::{cpu_spike, event, exhausted_pool, library, round, runaway_log, unhealthy_service};
 use hale_decision::catalogue::Entry;
 use hale_decision::coefficients::Coefficients;
-use hale_decision::confidence::{self, Grounds, Policy};
+use hale_decision::confidence::{self, Grounds, Looked, Policy};
 use hale_decision::describe;
 use hale_decision::embed::Embedder;
 use hale_decision::incident::{Change, Correlator, Settings};
-use hale_decision::rank::Ranker;
+use hale_decision::rank::{Ranker, Ranking};
 use hale_model::ledger::History;
 use hale_model::{
-    Anomaly, Consumer, Decision, Event, EventSource, Finding, Incident, IncidentState, Level, Route,
+    Anomaly, Consumer, Decision, Event, EventSource, Fence, Finding, Incident, IncidentState,
+    Level, Route, Share,
 };
 use std::sync::OnceLock;
 
 fn ranker() -> &'static Ranker {
     static RANKER: OnceLock<Ranker> = OnceLock::new();
     RANKER.get_or_init(|| Ranker::build(Embedder::embedded().unwrap(), library()))
+}
+
+/// Of the library that comes with the program.
+fn shipped() -> &'static Ranker {
+    static RANKER: OnceLock<Ranker> = OnceLock::new();
+    RANKER.get_or_init(|| {
+        let library = hale_playbooks::load_all(hale_playbooks::library()).unwrap();
+        let entries = library.iter().map(Entry::from).collect();
+        Ranker::build(Embedder::embedded().unwrap(), entries)
+    })
 }
 
 fn incident_of(anomalies: Vec<Anomaly>, events: Vec<Event>, consumers: Vec<Consumer>) -> Incident {
@@ -51,6 +62,11 @@ fn decide_after(
     policy: &Policy,
     probes: &[(&str, bool)],
 ) -> Decision {
+    let ranking = ranking_after(ranker, incident, probes);
+    decide_on(ranker, incident, policy, &ranking, &Looked::Nothing)
+}
+
+fn ranking_after(ranker: &Ranker, incident: &Incident, probes: &[(&str, bool)]) -> Ranking {
     let query = describe::query(incident);
     let coefficients = Coefficients::embedded();
     let embedding = Embedder::embedded().unwrap().embed(&ranker.reading(&query));
@@ -70,14 +86,23 @@ fn decide_after(
     let found = probes
         .iter()
         .map(|(n, found)| (entry(n), vec![finding(*found)]));
-    let ranking = ranker.diagnosed(&query, ranking, found.collect(), coefficients);
+    ranker.diagnosed(&query, ranking, found.collect(), coefficients)
+}
+
+fn decide_on(
+    ranker: &Ranker,
+    incident: &Incident,
+    policy: &Policy,
+    ranking: &Ranking,
+    looked: &Looked,
+) -> Decision {
     confidence::route(&Grounds {
         incident,
-        text: &query.text,
-        ranking: &ranking,
-        share: None,
+        text: &describe::query(incident).text,
+        ranking,
+        looked,
         entries: ranker.entries(),
-        coefficients,
+        coefficients: Coefficients::embedded(),
         history: History::default(),
         policy,
     })
@@ -149,6 +174,76 @@ fn a_probe_that_speaks_against_the_chosen_one_makes_it_ask() {
         .unwrap();
     let chosen = decision.chosen().unwrap().playbook.as_str();
     assert!(!gate.passed || chosen != "service_restart", "{gate:?}");
+}
+
+#[test]
+fn how_the_host_was_looked_at_is_told_and_without_an_answer_a_human_is_asked() {
+    let (anomalies, events) = exhausted_pool();
+    let incident = incident_of(anomalies, events, vec![]);
+    let ranking = ranking_after(ranker(), &incident, &[]);
+    let after = |looked| decide_on(ranker(), &incident, &Policy::default(), &ranking, &looked);
+    let gate = |d: &Decision| {
+        let mut gates = d.gates.iter();
+        gates.find(|g| g.name == "diagnosis").unwrap().clone()
+    };
+    let held = after(Looked::Under(Share::Held(Fence(7))));
+    assert_eq!(held.route, Route::Execute);
+    assert!(gate(&held).value.contains("under shared lease 7"));
+    let without = after(Looked::Under(Share::Without("no leader".into())));
+    assert_eq!(
+        without.route,
+        Route::Execute,
+        "the run has a lease of its own"
+    );
+    assert!(gate(&without).value.contains("without a lease: no leader"));
+    let unanswered = after(Looked::Unanswered);
+    assert_eq!(unanswered.route, Route::Ask);
+    assert!(!gate(&unanswered).passed);
+}
+
+#[test]
+fn of_several_looks_the_one_that_tells_least_counts() {
+    let held = || Looked::Under(Share::Held(Fence(7)));
+    let without = || Looked::Under(Share::Without("no leader".into()));
+    assert_eq!(held().max(without()), without());
+    assert_eq!(Looked::Nothing.max(held()), held());
+    assert_eq!(Looked::Unanswered.max(without()), Looked::Unanswered);
+}
+
+#[test]
+fn text_alone_runs_nothing_while_another_says_it_more_nearly() {
+    let (anomalies, events) = exhausted_pool();
+    let incident = incident_of(anomalies, events, vec![]);
+    let mut ranking = ranking_after(ranker(), &incident, &[]);
+    let c = Coefficients::embedded();
+    let sure = confidence::similarity_of_first(&ranking, c, false);
+    assert!(sure > 0.90, "{sure}");
+    ranking.is_nearest_by_sentence = false;
+    let with_a_log_line = confidence::similarity_of_first(&ranking, c, false);
+    assert_eq!(with_a_log_line, sure);
+    ranking.playbooks[0].evidence.logs = 0;
+    assert!(confidence::similarity_of_first(&ranking, c, false) < 0.90);
+}
+
+#[test]
+fn one_that_probes_have_refuted_is_no_nearer() {
+    let (anomalies, events) = unhealthy_service();
+    let incident = incident_of(anomalies, events, vec![]);
+    let place = hale_decision::features::place("dense_sentence");
+    let ranking = ranking_after(shipped(), &incident, &[]);
+    let own = ranking.playbooks[0].features[place];
+    let others = ranking.playbooks.iter().skip(1);
+    let nearer: Vec<_> = others
+        .filter(|k| k.features[place] > own)
+        .map(|k| shipped().entries()[k.entry].name.clone())
+        .collect();
+    assert!(!nearer.is_empty() && !ranking.is_nearest_by_sentence);
+    let refuted: Vec<_> = nearer.iter().map(|name| (name.as_str(), false)).collect();
+    let after = ranking_after(shipped(), &incident, &refuted);
+    assert_eq!(after.playbooks[0].entry, ranking.playbooks[0].entry);
+    assert!(after.is_nearest_by_sentence);
+    let all_but_one = ranking_after(shipped(), &incident, &refuted[1..]);
+    assert!(!all_but_one.is_nearest_by_sentence);
 }
 
 #[test]
@@ -340,9 +435,7 @@ fn a_product_that_speaks_the_same_language_finds_the_playbook_and_asks() {
 /// The same with the playbooks that come with the binary, as far as they are there.
 #[test]
 fn the_library_s_own_playbooks_run_where_they_fit() {
-    let library = hale_playbooks::load_all(hale_playbooks::library()).unwrap();
-    let entries = library.iter().map(Entry::from).collect();
-    let ranker = Ranker::build(Embedder::embedded().unwrap(), entries);
+    let ranker = shipped();
     let (pool, pool_events) = exhausted_pool();
     let (unhealthy, unhealthy_events) = unhealthy_service();
     let path = "disk.directory_bytes{path=\"/srv/reports\"}";
@@ -369,7 +462,7 @@ fn the_library_s_own_playbooks_run_where_they_fit() {
         ),
     ];
     for (playbook, incident) in stories {
-        let decision = decide_among(&ranker, &incident, &Policy::default());
+        let decision = decide_among(ranker, &incident, &Policy::default());
         eprintln!("{playbook}: {}", decision.rationale);
         for m in &decision.matches {
             eprintln!("    {} {:.3} {:?}", m.playbook, m.similarity, m.features);
@@ -379,14 +472,14 @@ fn the_library_s_own_playbooks_run_where_they_fit() {
     // A full disk of a host has several remedies: the right one is proposed.
     let (log, consumers) = runaway_log();
     let full = decide_among(
-        &ranker,
+        ranker,
         &incident_of(log, vec![], consumers),
         &Policy::default(),
     );
     assert_eq!(full.chosen().unwrap().playbook.as_str(), "disk_log_cleanup");
     assert!(full.route >= Route::Ask, "{}", full.rationale);
     let spike = decide_among(
-        &ranker,
+        ranker,
         &incident_of(cpu_spike(), vec![], vec![]),
         &Policy::default(),
     );

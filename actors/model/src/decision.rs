@@ -72,8 +72,8 @@ pub struct Diagnosis {
     pub share: Option<Share>,
 }
 
-/// Whether others were kept from acting while probes looked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether others were kept from acting while probes looked; the later, the less is known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Share {
     /// They were: a shared lease was held.

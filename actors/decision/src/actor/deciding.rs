@@ -3,12 +3,12 @@
 
 use super::{ConsumersAsked, Decided, DiagnosisAsked, PolicyAsked, Ports};
 use crate::coefficients::Coefficients;
-use crate::confidence::{self, Grounds, Policy};
+use crate::confidence::{self, Grounds, Looked, Policy};
 use crate::describe;
 use crate::embed::{BadModel, Embedder};
 use crate::rank::{Ranker, Ranking};
 use hale_model::ledger::History;
-use hale_model::{Consumer, Diagnosis, Finding, Incident, Route, Share};
+use hale_model::{Consumer, Finding, Incident, Route};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 const CONSUMERS_WITHIN: Duration = Duration::from_secs(2);
 /// History and policy come from the ledger, which may be without a leader.
 const LEDGER_WITHIN: Duration = Duration::from_secs(3);
-/// The probes bound themselves; this is for an executor that does not answer.
-const PROBES_WITHIN: Duration = Duration::from_secs(12);
+/// The probes bound themselves (two seconds for the share, three and a half, four for second looks); this
+/// is for an executor that does not answer.
+const PROBES_WITHIN: Duration = Duration::from_secs(16);
 /// How often further candidates are looked at.
 const PROBE_ROUNDS: usize = 3;
 /// For how many of an incident's series the consumers are asked.
@@ -65,7 +66,7 @@ impl Deciding {
             .map_err(NoDecision::Search)?
             .map_err(NoDecision::Model)?;
         let mut ranking = ranking;
-        let (mut asked, mut share) = (BTreeSet::new(), None);
+        let (mut asked, mut looked) = (BTreeSet::new(), Looked::Nothing);
         // Where the likeliest are refuted others take their place, and are looked at too.
         for _ in 0..PROBE_ROUNDS {
             let probed = ranker.to_probe(&ranking, &asked);
@@ -74,7 +75,7 @@ impl Deciding {
             }
             asked.extend(&probed);
             let (findings, under) = findings(&incident, &ranker, probed, &ports).await;
-            share = under.or(share);
+            looked = looked.max(under);
             ranking = ranker.diagnosed(&query, ranking, findings, coefficients);
         }
         let (history, policy) = ledger(&incident, &ranker, &ranking, &ports).await;
@@ -82,7 +83,7 @@ impl Deciding {
             incident: &incident,
             text: &query.text,
             ranking: &ranking,
-            share: share.as_ref(),
+            looked: &looked,
             entries: ranker.entries(),
             coefficients,
             history,
@@ -120,23 +121,26 @@ async fn findings(
     ranker: &Ranker,
     probed: Vec<usize>,
     ports: &Ports,
-) -> (BTreeMap<usize, Vec<Finding>>, Option<Share>) {
+) -> (BTreeMap<usize, Vec<Finding>>, Looked) {
     let name = |entry: &usize| ranker.entries()[*entry].name.clone();
     let asked = DiagnosisAsked {
         incident: incident.clone(),
         playbooks: probed.iter().map(name).collect(),
     };
     let answer = tokio::time::timeout(PROBES_WITHIN, (ports.diagnose)(asked)).await;
-    let answer = answer.unwrap_or_else(|_| {
-        tracing::warn!(incident = %incident.id, "the host was not looked at in time; decided without");
-        Diagnosis::default()
-    });
+    let Ok(Some(answer)) = answer else {
+        tracing::warn!(incident = %incident.id, "the host was not looked at in time: a human is asked");
+        return (BTreeMap::new(), Looked::Unanswered);
+    };
     let by_name: BTreeMap<_, _> = answer.found.into_iter().collect();
     let found = probed.into_iter().filter_map(|entry| {
         let findings = by_name.get(&name(&entry))?;
         Some((entry, findings.clone()))
     });
-    (found.collect(), answer.share)
+    (
+        found.collect(),
+        answer.share.map_or(Looked::Nothing, Looked::Under),
+    )
 }
 
 /// Without the ledger nobody knows whether the cluster is frozen: then a human is asked.

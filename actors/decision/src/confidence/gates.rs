@@ -1,7 +1,7 @@
 //! The gates, in the order they are asked: each lets the route pass or lowers it, and says what
 //! would have flipped it.
 
-use super::{Grounds, KINDS_NEEDED};
+use super::{Grounds, KINDS_NEEDED, Looked};
 use hale_model::{Confidence, Direction, Gate, Harm, IncidentState, Reading, Route};
 
 /// All gates, and the route that is left.
@@ -180,9 +180,12 @@ fn diagnosis(g: &Grounds<'_>) -> (Route, Gate) {
             format!("{found} of {} probes found what it is for", findings.len())
         }
     };
-    if let Some(share) = g.share {
-        value.push_str(&format!(" ({share})"));
+    match g.looked {
+        Looked::Nothing => {}
+        Looked::Under(share) => value.push_str(&format!(" ({share})")),
+        Looked::Unanswered => value.push_str("; some did not answer in time"),
     }
+    let is_open = against.is_none() && *g.looked != Looked::Unanswered;
     let flip = "the host being in the state that the playbook's `diagnose` looks for";
     // A human's consent would not make it run either.
     let left = match findings.iter().any(|f| f.rules_out) {
@@ -192,9 +195,9 @@ fn diagnosis(g: &Grounds<'_>) -> (Route, Gate) {
     gate(
         left,
         "diagnosis",
-        against.is_none(),
+        is_open,
         value,
-        "no strong probe against it".into(),
+        "an answer in time, and no strong probe against it".into(),
         flip.into(),
     )
 }
