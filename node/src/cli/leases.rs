@@ -1,4 +1,4 @@
-//! `hale leases`: who may act on what, and what runs now.
+//! `hale leases`: who may act on what, who looks at what, and what runs now.
 
 use super::out::{Look, Out, Table, ago, maybe, plain};
 use super::{CliError, Client};

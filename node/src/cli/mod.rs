@@ -150,7 +150,7 @@ pub(crate) enum ClientCommand {
     /// List, show, check and run playbooks
     #[command(subcommand)]
     Playbook(playbook::PlaybookCommand),
-    /// Who may act on what, and what runs now
+    /// Who may act on what, who looks at what, and what runs now
     Leases(leases::LeasesArgs),
     /// Verify, export and follow the record of all that was done
     #[command(subcommand)]
